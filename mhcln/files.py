@@ -109,7 +109,11 @@ def read_npz(path: Path, made_by: str, names: Collection[str] | None = None) -> 
         NotImplementedError,  # a compression method that zipfile does not know
         RuntimeError,  # an encrypted member
         tokenize.TokenError,  # an array header cut short
+        OverflowError,  # an offset beyond any file
+        OSError,
     ) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
         what = " ".join(str(error).split())[:200]
         raise UserError(f"{path} is damaged ({what}); make it again with {made_by}") from error
 
