@@ -69,7 +69,7 @@ def test_explicit_name_for_own_classes(tmp_path):
 
 def test_what_is_no_image_is_told(tmp_path):
     root = make(
-        tmp_path, {"a": ["1.jpg", "Thumbs.db", "._1.jpg", "notes.txt"], "b": ["1.jpg"], "empty": [], ".git": []}
+        tmp_path, {"a": ["1.jpg", "Thumbs.db", "._1.jpg", "notes.txt"], "b": ["1.jpg"], "empty": [], ".x": []}
     )
     (root / "README.md").write_text("x")
     (root / "a" / "folder.jpg").mkdir()

@@ -1,0 +1,44 @@
+"""The four scripts on scenes that are drawn here, as a user would run them: python -m mhcln.demo.
+
+No download: the backbone has seeded random weights, so its features, and the figures made from them, say that the
+pipeline works, not how well the method does on real images.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from mhcln import cli, scenes
+
+HOUSE = Path(__file__).resolve().parent.parent
+IMAGES = 40
+ITERATIONS = 1500
+
+
+def parser() -> cli.Parser:
+    """The flags of the demo."""
+    parser = cli.Parser("Draw small aerial-like scenes and run the four scripts on them.")
+    parser.set_defaults(dump_dir=Path("demo_dir/"))
+    return parser
+
+
+def main(flags: cli.argparse.Namespace, console: cli.Console) -> None:
+    """Draw the scenes, run the pipeline, say where the results are."""
+    images, dump = flags.dump_dir / "images", f"--dump_dir={flags.dump_dir}"
+    console.say(f"drawing {IMAGES} scenes of each of {len(scenes.SCENES)} classes in {images}")
+    scenes.draw_folders(images, IMAGES)
+    for script, *script_flags in (
+        ("extract_features.py", "--random_weights=0", f"--images_dir={images}"),
+        ("dataset_generator.py", "--train_test_split=0.6"),
+        ("trainer.py", "--HASH_BITS=32", "--ALPHA=0.2", "--BATCH_SIZE=90", f"--ITERS={ITERATIONS}"),
+        ("eval.py", "--k=20", "--interval=10", "--run_name=K32"),
+    ):
+        console.say(f"\n$ python {' '.join([script, *script_flags, dump])}")
+        ended = subprocess.run([sys.executable, HOUSE / script, *script_flags, dump], check=False)
+        if ended.returncode:
+            sys.exit(ended.returncode)
+    console.say(f"\nThe retrieved samples are in {flags.dump_dir / 'K32' / 'hamming_out'}: open one, or report.html.")
+
+
+if __name__ == "__main__":
+    cli.run(parser(), main)
