@@ -3,6 +3,7 @@
 python dataset_generator.py --train_test_split=0.6
 python dataset_generator.py --train_test_split=0.6 --seed=0,1,2
 python dataset_generator.py --split_dir=folder_with_train.txt_and_test.txt
+python dataset_generator.py --train_test_split=0.6 --features=features.pkl
 """
 
 import argparse
@@ -31,6 +32,7 @@ def parser() -> cli.Parser:
         default="stratified",
         help="published-aid draws test images without regard to the training images, as the published AID code did",
     )
+    parser.add_argument("--features", type=cli.Path, help="features.pkl of the published code, to make features.npz of")
     parser.add_argument("--split_dir", type=cli.Path, help="folder with train.txt and test.txt that name the images")
     return parser
 
@@ -40,6 +42,8 @@ def main(flags: argparse.Namespace, console: cli.Console) -> None:
     from mhcln import artifacts, files, splits
 
     with files.locked(flags.dump_dir):
+        if flags.features:
+            take_over(flags.features, flags.dump_dir, console)
         features = artifacts.read_features(flags.dump_dir, vectors=False)
         if features.skipped:
             console.warn(f"features.npz lacks {features.skipped} images that could not be read; see skipped.csv")
@@ -61,6 +65,20 @@ def main(flags: argparse.Namespace, console: cli.Console) -> None:
                 f"seed {split.seed}: {count} of {len(split.test_paths)} test images are trained on, as in the "
                 "published AID code; every result made from this split is marked as contaminated"
             )
+
+
+def take_over(pickled: cli.Path, dump_dir: cli.Path, console: cli.Console) -> None:
+    """Write features.npz from a features.pkl of the published code, unless that was done before."""
+    from mhcln import artifacts, pickles
+    from mhcln.errors import UserError
+
+    taken = pickles.read_published(pickled)
+    if (dump_dir / "features.npz").exists():
+        if artifacts.read_features(dump_dir, vectors=False).extractor != taken.extractor:
+            raise UserError(f"{dump_dir} has other features already; choose another --dump_dir or leave --features out")
+        return
+    artifacts.write_features(dump_dir, taken)
+    console.say(f"{taken.dataset}: features of {len(taken.paths)} images from {pickled}")
 
 
 def draw(flags: argparse.Namespace, features: "Features") -> "list[Split]":

@@ -1,5 +1,7 @@
 """dataset_generator.py as a user runs it."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -45,6 +47,19 @@ def test_published_aid_rule_warns(dump_dir, run_script):
     shared = len(set(split.train_paths) & set(split.test_paths))
     assert f"{shared} of 12 test images are trained on" in result.stderr
     assert split.rule == "published-aid"
+
+
+def test_published_pickle_becomes_features(dump_dir, run_script, users_mistake):
+    rows = [[np.full(4, i, np.float32), i % 2, f"/x/{'ab'[i % 2]}/{i}.jpg"] for i in range(8)]
+    pickled = dump_dir / "features.pkl"
+    pickled.write_bytes(pickle.dumps(rows, 2))
+    users_mistake(run_script(SCRIPT, "--features", pickled, "--dump_dir", dump_dir), "has other features already")
+    for _ in range(2):
+        result = run_script(SCRIPT, "--features", pickled, "--dump_dir", dump_dir / "new")
+        assert result.returncode == 0, result.stderr
+    features = artifacts.read_features(dump_dir / "new")
+    assert features.features[:, 0].tolist() == [0, 2, 4, 6, 1, 3, 5, 7]
+    assert artifacts.read_split(dump_dir / "new" / "split.npz").train_test_split == 0.6
 
 
 def test_users_mistakes(dump_dir, run_script, users_mistake):
