@@ -1,0 +1,38 @@
+"""The hashing networks: features in, K activations between 0 and 1 out. How they are trained is not known here."""
+
+import numpy as np
+
+from mhcln.runtime import keras
+
+# UCMD/trainer.py:73-86 of the published code: two hidden layers with leaky rectifiers; Keras's own slope would be 0.3.
+HIDDEN = (1024, 512)
+SLOPE = 0.2
+
+
+def published_network(width: int, bits: int, seed: int, precision: str = "float32") -> keras.Model:
+    """The network of the paper: `width` features -> 1024 -> 512 -> `bits` sigmoid activations.
+
+    Weights are uniform in ±sqrt(12 / (fan_in + fan_out)), drawn from `seed`; biases start at 0
+    (tflib/ops/conv2d.py:54-83, `he_init=True`, filter size 1). `precision` is that of the arithmetic; the weights
+    are float32 always.
+    """
+    policy = _policy(precision)
+    inputs = keras.Input((width,), name="features", dtype="float32")
+    hidden = inputs
+    for number, units in enumerate(HIDDEN):
+        hidden = keras.layers.Dense(
+            units, kernel_initializer=_initializer(seed, number), name=f"hidden_{number + 1}", dtype=policy
+        )(hidden)
+        hidden = keras.layers.LeakyReLU(negative_slope=SLOPE, name=f"leaky_{number + 1}", dtype=policy)(hidden)
+    logits = keras.layers.Dense(bits, kernel_initializer=_initializer(seed, 2), name="bits", dtype=policy)(hidden)
+    outputs = keras.layers.Activation("sigmoid", name="activations", dtype="float32")(logits)
+    return keras.Model(inputs, outputs, name="mhcln")
+
+
+def _policy(precision: str) -> str:
+    return "float32" if precision == "float32" else f"mixed_{precision}"
+
+
+def _initializer(seed: int, layer: int) -> keras.initializers.Initializer:
+    layer_seed = int(np.random.SeedSequence((seed, layer)).generate_state(1)[0] >> 1)
+    return keras.initializers.VarianceScaling(2.0, "fan_avg", "uniform", seed=layer_seed)

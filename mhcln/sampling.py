@@ -1,0 +1,66 @@
+"""Which training images make a batch: drawn in the graph, from (seed, iteration) alone, so that a run can resume."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from mhcln.errors import UserError
+from mhcln.runtime import tf
+
+# Draws the training rows [batch] int32 of one iteration, given its number (int64 scalar).
+Sampler = Callable[[tf.Tensor], tf.Tensor]
+
+
+def triplet_sampler(labels: np.ndarray, batch_size: int, seed: int) -> Sampler:
+    """Batches of the paper: anchors and positives of one class, negatives of one other, both drawn anew.
+
+    `labels` [n] int of the training rows. The ordered pair of classes is uniform over those whose first has two
+    images or more. An image never meets itself as its positive; with 2/3 of a batch or more images in the class,
+    anchors and positives are disjoint, as in UCMD/trainer.py:48-71 of the published code. Smaller classes give their
+    images several times, with other partners each time.
+
+    Raises UserError where `batch_size` is not a multiple of 3, or the labels allow no triplet.
+    """
+    if batch_size < 3 or batch_size % 3:
+        raise UserError(
+            f"BATCH_SIZE {batch_size} is not a multiple of 3 (anchors, positives, negatives); "
+            f"try {batch_size // 3 * 3 + 3}"
+        )
+    classes, counts = np.unique(labels, return_counts=True)
+    pairable = np.flatnonzero(counts >= 2)
+    if len(classes) < 2 or not len(pairable):
+        raise UserError(
+            f"no triplets can be made: the training images have {len(classes)} classes, {len(pairable)} of them with "
+            "two images or more; a triplet needs two classes, one of them with two images"
+        )
+    members = tf.constant(np.argsort(labels, kind="stable"), tf.int32)
+    starts = tf.constant(np.cumsum(counts) - counts, tf.int32)
+    counts = tf.constant(counts, tf.int32)
+    anchor_classes = tf.constant(pairable, tf.int32)
+    third, largest = batch_size // 3, int(tf.reduce_max(counts))
+    place = tf.range(third)
+
+    def shuffled(of_class: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
+        # the keys beyond the class's own images sort behind them, which keeps the shape fixed
+        outside = tf.range(largest) >= counts[of_class]
+        return starts[of_class] + tf.argsort(tf.where(outside, 2.0, keys), stable=True)
+
+    def sample(iteration: tf.Tensor) -> tf.Tensor:
+        draws = tf.random.stateless_uniform([2 + 2 * largest], _key(seed, iteration), alg="philox")
+        # a float32 draw is below 1 by 2^-23 or more, so that the product rounds to below the count
+        first = anchor_classes[tf.cast(draws[0] * len(pairable), tf.int32)]
+        second = tf.cast(draws[1] * (len(classes) - 1), tf.int32)
+        second += tf.cast(second >= first, tf.int32)
+        n = counts[first]
+        order = shuffled(first, draws[2 : 2 + largest])
+        shift = 1 + (tf.minimum(third, n // 2) - 1 + place // n) % (n - 1)
+        anchors = tf.gather(order, place % n)
+        positives = tf.gather(order, (place + shift) % n)
+        negatives = tf.gather(shuffled(second, draws[2 + largest :]), place % counts[second])
+        return tf.gather(members, tf.concat([anchors, positives, negatives], axis=0))
+
+    return sample
+
+
+def _key(seed: int, iteration: tf.Tensor) -> tf.Tensor:
+    return tf.stack([tf.constant(seed, tf.int64), iteration])
