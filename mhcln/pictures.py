@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +13,12 @@ from mhcln.cli import Console
 from mhcln.errors import UserError
 from mhcln.files import PART, replacing
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 FOLDER = "hamming_out"
 KEPT_THUMBNAILS = 2048  # of 48 KiB: the same neighbours turn up again and again
+MIN_SIDE = 256  # of a JPEG decoded for a picture: twice the side of a tile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +76,7 @@ def draw(
     folder.mkdir(exist_ok=True)
 
     @functools.lru_cache(maxsize=KEPT_THUMBNAILS)
-    def image(row: int) -> "figures.Image.Image":
+    def image(row: int) -> "Image.Image":
         return figures.thumbnail(_read(images_dir / paths[row]))
 
     with console.bar(len(shown), "pictures", "picture") as bar:
@@ -95,11 +101,18 @@ def _check_present(images_dir: Path, shown: list[Shown], paths: list[str]) -> No
         raise UserError(f"no pictures: {len(missing)} images are not in {images_dir}, first {missing[0]}; {advice}")
 
 
-def _read(path: Path) -> "figures.Image.Image":  # noqa: F821
+def _read(path: Path) -> "Image.Image":
     from PIL import Image
 
+    from mhcln import images
+
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except OSError as error:
-        raise UserError(f"{path} cannot be read as an image ({error}); mend it, or --interval=0 draws none") from error
+        pixels = images.read_image(path, tiff_as_jpeg=False)
+        if not isinstance(pixels, bytes):
+            return Image.fromarray(pixels)
+        image = Image.open(io.BytesIO(pixels))
+        image.draft("RGB", (MIN_SIDE, MIN_SIDE))  # a large JPEG is decoded at half, quarter or eighth size
+        return image.convert("RGB")
+    except (images.ImageError, *images.BROKEN) as error:
+        what = str(error) if isinstance(error, images.ImageError) else f"{path}: damaged ({error})"
+        raise UserError(f"no pictures: {what}; mend the image, or draw none with --interval=0") from error

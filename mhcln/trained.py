@@ -97,9 +97,8 @@ def _from_features(dump_dir: Path, codes: Codes) -> dict[str, Any]:
         features = artifacts.read_features(dump_dir, vectors=False)
         if set(codes.paths) <= set(features.paths):
             return {"dataset": features.dataset, "images_dir": features.images_dir, "extractor": features.extractor}
-    return {
-        "dataset": name for name, known in datasets.known().items() if known.class_names == tuple(codes.class_names)
-    }
+    names = [name for name, known in datasets.known().items() if known.class_names == tuple(codes.class_names)]
+    return {"dataset": names[0]} if names else {}
 
 
 def _display_names(dataset: str | None, class_names: list[str]) -> list[str]:
