@@ -86,6 +86,8 @@ def draw(flags: argparse.Namespace, features: "Features") -> "list[Split]":
     from mhcln import splits
     from mhcln.errors import UserError
 
+    if not features.class_names:
+        raise UserError(f"the images in {flags.dump_dir} have no classes: they can be searched, not trained on")
     if not flags.split_dir:
         rule = splits.stratified if flags.rule == splits.STRATIFIED else splits.published_aid
         ratio = flags.train_test_split or RATIO

@@ -14,6 +14,7 @@ EXTRACT = "extract_features.py"
 GENERATE = "dataset_generator.py"
 TRAIN = "trainer.py"
 EVALUATE = "eval.py"
+ADD = "eval.py --add"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +60,24 @@ class Codes:
     paths: list[str]
     split: list[str]
     class_names: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Addition:
+    """What `archives/<name>.npz` of a run folder holds: codes of images that the run knows nothing of otherwise.
+
+    `labels` are -1 and `class_names` empty for images without classes. `extractor` and `model_sha256` say what made
+    the codes.
+    """
+
+    codes: np.ndarray
+    bits: int
+    labels: np.ndarray
+    paths: list[str]
+    class_names: list[str]
+    images_dir: str
+    extractor: str
+    model_sha256: str
 
 
 def write_features(dump_dir: Path, content: Features) -> None:
@@ -107,19 +126,34 @@ def read_codes(run_dir: Path) -> Codes:
     """Read `codes.npz` of a training run; raises UserError where it is missing or damaged."""
     path = run_dir / "codes.npz"
     content = Codes(**_read(path, Codes, TRAIN))
-    n = len(content.paths)
-    width = (content.bits + 7) // 8
-    _check(content.bits >= 1, path, f"bits is {content.bits}", TRAIN)
-    _check(content.codes.shape == (n, width), path, f"codes are {content.codes.shape}, not {(n, width)}", TRAIN)
-    _check(content.codes.dtype == np.uint8, path, "codes are not uint8", TRAIN)
-    _check(len(content.split) == n, path, "split and paths differ in length", TRAIN)
+    _check(len(content.split) == len(content.paths), path, "split and paths differ in length", TRAIN)
     _check(set(content.split) <= {"train", "test"}, path, 'split holds more than "train" and "test"', TRAIN)
+    _check_codes(path, content, TRAIN)
+    return content
+
+
+def write_addition(path: Path, content: Addition) -> None:
+    """Write an addition to the archive of a training run."""
+    _write(path, content)
+
+
+def read_addition(path: Path) -> Addition:
+    """Read an addition to the archive of a training run; raises UserError where it is damaged."""
+    content = Addition(**_read(path, Addition, ADD))
+    _check_codes(path, content, ADD)
+    return content
+
+
+def _check_codes(path: Path, content: Codes | Addition, made_by: str) -> None:
+    n, width = len(content.paths), (content.bits + 7) // 8
+    _check(content.bits >= 1, path, f"bits is {content.bits}", made_by)
+    _check(content.codes.shape == (n, width), path, f"codes are {content.codes.shape}, not {(n, width)}", made_by)
+    _check(content.codes.dtype == np.uint8, path, "codes are not uint8", made_by)
     if content.bits % 8:
         padding = content.codes[:, -1] & (0xFF >> content.bits % 8)
-        _check(not padding.any(), path, f"codes have bits beyond the {content.bits} they claim", TRAIN)
-    _check_labels(path, content.labels, content.class_names, n, TRAIN)
-    _check_unique(path, content.paths, TRAIN)
-    return content
+        _check(not padding.any(), path, f"codes have bits beyond the {content.bits} they claim", made_by)
+    _check_labels(path, content.labels, content.class_names, n, made_by)
+    _check_unique(path, content.paths, made_by)
 
 
 def write_run(run_dir: Path, content: dict[str, Any]) -> None:
@@ -147,7 +181,7 @@ def run_folders(dump_dir: Path) -> list[Path]:
     return sorted(path.parent for path in dump_dir.glob("*/codes.npz"))
 
 
-def _write(path: Path, content: Features | Split | Codes) -> None:
+def _write(path: Path, content: Features | Split | Codes | Addition) -> None:
     arrays = {field.name: _as_array(getattr(content, field.name)) for field in dataclasses.fields(content)}
     write_npz(path, {**arrays, "format": np.int64(FORMAT)})
 
@@ -188,7 +222,8 @@ def _checked_format(path: Path, content: dict[str, Any], made_by: str) -> dict[s
 
 def _check_labels(path: Path, labels: np.ndarray, class_names: list[str], n: int, made_by: str) -> None:
     _check(labels.shape == (n,) and labels.dtype.kind in "iu", path, "labels and paths differ in length", made_by)
-    inside = not n or (labels.min() >= 0 and labels.max() < len(class_names))
+    lowest = 0 if class_names else -1  # images without classes have the label -1
+    inside = not n or (labels.min() >= lowest and labels.max() < max(len(class_names), lowest + 1))
     _check(inside, path, f"labels lie outside the {len(class_names)} classes", made_by)
 
 

@@ -114,9 +114,34 @@ def scan(images_dir: Path, name: str | None = None) -> Scan:
         paths += [f"{folder}/{image}" for image in images]
         labels += [label] * len(images)
     stray += [f"{folder}/{other}" for folder, (_, others) in found.items() for other in others]
-    if stray:
-        notes.append(f"{len(stray)} {'entry is' if len(stray) == 1 else 'entries are'} no image: {_some(stray)}")
-    return Scan(dataset, images_dir, paths, np.array(labels, np.int32), notes)
+    return Scan(dataset, images_dir, paths, np.array(labels, np.int32), notes + _stray_note(stray))
+
+
+def scan_unlabelled(images_dir: Path) -> Scan:
+    """Find the images anywhere under `images_dir`, whatever the folders; their labels are -1, and there are no classes.
+
+    Raises UserError where there are none.
+    """
+    if not images_dir.is_dir():
+        raise UserError(f"{images_dir} is not a folder; give the folder that holds the images")
+    paths: list[str] = []
+    stray: list[str] = []
+    for folder, folders, _ in os.walk(images_dir):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        inner = Path(folder).relative_to(images_dir)
+        images, others = _images(Path(folder))
+        paths += [(inner / image).as_posix() for image in images]
+        stray += [(inner / other).as_posix() for other in others if other not in folders]
+    if not paths:
+        raise UserError(f"{images_dir} holds no images ({', '.join(sorted(ENDINGS))})")
+    dataset = Dataset(images_dir.resolve().name, (), (), ())
+    return Scan(dataset, images_dir, paths, np.full(len(paths), -1, np.int32), _stray_note(stray))
+
+
+def _stray_note(stray: list[str]) -> list[str]:
+    return (
+        [f"{len(stray)} {'entry is' if len(stray) == 1 else 'entries are'} no image: {_some(stray)}"] if stray else []
+    )
 
 
 def _class_folders(images_dir: Path) -> tuple[list[str], list[str]]:

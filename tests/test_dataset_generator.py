@@ -62,6 +62,12 @@ def test_published_pickle_becomes_features(dump_dir, run_script, users_mistake):
     assert artifacts.read_split(dump_dir / "new" / "split.npz").train_test_split == 0.6
 
 
+def test_images_without_classes_are_not_split(tmp_path, run_script, users_mistake):
+    nowhere = Features(np.zeros((3, 4), np.float32), np.full(3, -1), ["a", "b", "c"], [], "mine", "/i", "x")
+    artifacts.write_features(tmp_path, nowhere)
+    users_mistake(run_script(SCRIPT, "--dump_dir", tmp_path), "have no classes")
+
+
 def test_users_mistakes(dump_dir, run_script, users_mistake):
     users_mistake(run_script(SCRIPT, "--dump_dir", dump_dir / "none"), "features.npz is missing", "extract_features.py")
     users_mistake(run_script(SCRIPT, "--dump_dir", dump_dir, "--train_test_split=60"), "not a number between 0 and 1")

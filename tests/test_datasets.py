@@ -68,9 +68,7 @@ def test_explicit_name_for_own_classes(tmp_path):
 
 
 def test_what_is_no_image_is_told(tmp_path):
-    root = make(
-        tmp_path, {"a": ["1.jpg", "Thumbs.db", "._1.jpg", "notes.txt"], "b": ["1.jpg"], "empty": [], ".x": []}
-    )
+    root = make(tmp_path, {"a": ["1.jpg", "Thumbs.db", "._1.jpg", "notes.txt"], "b": ["1.jpg"], "empty": [], ".x": []})
     (root / "README.md").write_text("x")
     (root / "a" / "folder.jpg").mkdir()
     notes = datasets.scan(root).notes
@@ -142,3 +140,14 @@ def test_damaged_description_is_told(tmp_path, damage):
     (tmp_path / "dataset.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"dataset\.json"):
         datasets.read_dataset(tmp_path / "dataset.json")
+
+
+def test_images_without_classes_are_found_anywhere(tmp_path):
+    root = make(tmp_path, {".": ["z.png", "notes.txt"], "2020/june": ["b.tif", "a.tif"], ".hidden": ["x.tif"]})
+    scan = datasets.scan_unlabelled(root)
+    assert scan.paths == ["z.png", "2020/june/a.tif", "2020/june/b.tif"]
+    assert scan.labels.tolist() == [-1, -1, -1]
+    assert scan.dataset.class_names == ()
+    assert scan.notes == ["2 entries are no image: .hidden, notes.txt"]
+    with pytest.raises(UserError, match="holds no images"):
+        datasets.scan_unlabelled(make(tmp_path / "empty", {"folder": []}))
