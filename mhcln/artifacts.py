@@ -23,7 +23,8 @@ class Features:
 
     `features` [n, d] float32 (None where only the rest was asked for), `labels` [n] int32 into `class_names`,
     `paths` relative to `images_dir` with `/`. `extractor` says what made the features, `skipped` how many images
-    could not be read and were left out.
+    could not be read and were left out. `model_file` is where the backbone's weights lay ("" where it needs no file),
+    `inputs` a checksum of the image files and of how they were extracted.
     """
 
     features: np.ndarray | None
@@ -34,6 +35,8 @@ class Features:
     images_dir: str
     extractor: str
     skipped: int = 0
+    model_file: str = ""
+    inputs: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

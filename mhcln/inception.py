@@ -1,0 +1,193 @@
+"""The pretrained Inception-v3 as one batched function: images in, [batch, 2048] pool_3 out."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from mhcln.cli import Console
+from mhcln.errors import UserError
+from mhcln.files import sha256_of
+from mhcln.graph import read_graph
+from mhcln.keras_weights import IMAGENET, imagenet_file, is_weights, random_network, read_weights
+from mhcln.layers import Conv, Layer, Network, Pool, Scaling
+from mhcln.runtime import tf
+
+GRAPHS = ("classify_image_graph_def.pb", "classify_image_graph_def.pb.gz")
+PAPER = "inception-2015-12-05 pool_3"
+PRECISIONS = ("float32", "bfloat16", "float16")
+TIFF_STEPS = ("jpeg", "pixels")
+VIEWS = (1, 8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+    """A feature extractor and everything that its features depend on.
+
+    `identity` names it with its file's SHA-256 or its seed, `model_file` is that file ("" for random weights).
+    """
+
+    identity: str
+    model_file: str
+    scaling: Scaling
+    network: Callable[["tf.Tensor"], "tf.Tensor"]
+    tiff: str
+    precision: str
+    views: int
+
+    @property
+    def extractor(self) -> str:
+        """What `features.npz` records: enough to say whether two features may be compared."""
+        tiff = "jpeg100" if self.tiff == "jpeg" else self.tiff
+        return f"{self.identity}; tiff={tiff}; precision={self.precision}; views={self.views}"
+
+    def resize(self, image: "tf.Tensor") -> np.ndarray:
+        """One image [height, width, 3] uint8 of any size to what the network reads, [299, 299, 3] float32."""
+        return resized(image, self.scaling).numpy()
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """pool_3 [batch, 2048] float32 of resized images [batch, 299, 299, 3] float32, averaged over the views."""
+        batch = tf.convert_to_tensor(images)
+        total = self.network(batch)
+        for view in range(1, self.views):
+            total += self.network(turned(batch, view))
+        return (total / self.views).numpy()
+
+
+def resized(image: "tf.Tensor", scaling: Scaling) -> "tf.Tensor":
+    """Bilinear resize and scaling of one image [height, width, 3] uint8 to [299, 299, 3] float32.
+
+    tf.image.resize would place samples at pixel centres, which moves the 2015 graph's pool_3 by about 0.5 %.
+    """
+    with tf.device("CPU"):
+        large = tf.raw_ops.ResizeBilinear(
+            images=image[None], size=scaling.size, align_corners=False, half_pixel_centers=scaling.half_pixel
+        )[0]
+        return (large - scaling.mean) * scaling.factor
+
+
+def turned(images: "tf.Tensor", view: int) -> "tf.Tensor":
+    """View 0 to 7 of square images [batch, side, side, 3]: `view` % 4 quarter turns, mirrored first from 4 on."""
+    if view >= 4:
+        images = images[:, :, ::-1]
+    return tf.image.rot90(images, view % 4)
+
+
+def compiled(network: Network, precision: str) -> Callable[["tf.Tensor"], "tf.Tensor"]:
+    """The network as one TF2 function of [batch, 299, 299, 3] float32, its weights frozen into it.
+
+    Convolutions run in `precision`; the last layer, an average over space, and the answer are float32.
+    """
+    dtype = tf.dtypes.as_dtype(precision)
+    height, width = network.scaling.size
+
+    @tf.function(input_signature=[tf.TensorSpec([None, height, width, 3], tf.float32)], autograph=False)
+    def run(images: "tf.Tensor") -> "tf.Tensor":
+        values = {network.input: tf.cast(images, dtype)}
+        *inner, last = network.layers
+        for name in inner:
+            values[name] = _apply(network.layers[name], values)
+        final = network.layers[last]
+        values[final.source] = tf.cast(values[final.source], tf.float32)
+        answer = _apply(final, values)
+        return tf.reshape(answer, [-1, answer.shape[1] * answer.shape[2] * answer.shape[3]])
+
+    return run
+
+
+def _apply(layer: Layer, values: dict[str, "tf.Tensor"]) -> "tf.Tensor":
+    if isinstance(layer, Conv):
+        image = values[layer.source]
+        image = tf.nn.conv2d(image, tf.constant(layer.kernel, image.dtype), layer.strides, layer.padding)
+        image = tf.nn.bias_add(image, tf.constant(layer.bias, image.dtype))
+        return tf.nn.relu(image) if layer.relu else image
+    if isinstance(layer, Pool):
+        pool = tf.nn.max_pool2d if layer.kind == "max" else tf.nn.avg_pool2d
+        return pool(values[layer.source], layer.size, layer.strides, layer.padding)
+    return tf.concat([values[source] for source in layer.sources], axis=3)
+
+
+def open_backbone(
+    console: Console,
+    model_dir: Path | None,
+    random_seed: int | None = None,
+    tiff: str | None = None,
+    precision: str = "float32",
+    views: int = 1,
+) -> Backbone:
+    """The backbone in `model_dir`; without one Keras's ImageNet weights, or random weights where a seed is given.
+
+    `tiff` None means the published JPEG step for the paper's graph, plain pixels for any other. Raises UserError
+    where the folder holds no backbone, or more than one.
+    """
+    if random_seed is not None:
+        if model_dir is not None:
+            raise UserError("--random_weights and --model_dir exclude each other; give one of them")
+        path, network = None, random_network(random_seed)
+        identity = f"random-inception-v3 avg_pool; seed={random_seed}"
+    else:
+        path = imagenet_file(console) if model_dir is None else weights_file(model_dir)
+        is_graph = not is_weights(path.name)
+        network = read_graph(path) if is_graph else read_weights(path)
+        name = PAPER if is_graph else "keras-inception-v3 avg_pool"
+        identity = f"{name}; sha256={sha256_of(path)}"
+    return Backbone(
+        identity=identity,
+        model_file="" if path is None else str(path.resolve()),
+        scaling=network.scaling,
+        network=compiled(network, precision),
+        tiff=tiff or ("jpeg" if identity.startswith(PAPER) else "pixels"),
+        precision=precision,
+        views=views,
+    )
+
+
+def weights_file(model_dir: Path) -> Path:
+    """The one backbone file in `model_dir` (or that file itself); raises UserError where there is none or several."""
+    if model_dir.is_file():
+        return model_dir
+    if not model_dir.is_dir():
+        raise UserError(f"--model_dir {model_dir} does not exist; give the folder that holds {GRAPHS[0]}")
+    found = sorted(path for path in model_dir.iterdir() if path.name in GRAPHS or is_weights(path.name))
+    if not found:
+        raise UserError(
+            f"--model_dir {model_dir} holds no backbone; put {GRAPHS[0]} (or .pb.gz), {IMAGENET}, "
+            "or a .weights.h5 or .keras file of InceptionV3 there"
+        )
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise UserError(f"--model_dir {model_dir} holds several backbones ({names}); leave one there")
+    return found[0]
+
+
+def backbone_for(console: Console, extractor: str, model_file: str, model_dir: Path | None) -> Backbone:
+    """Reopen the backbone that `extractor` records, from where it was or from `model_dir`.
+
+    Raises UserError where the file is gone or its SHA-256 is another than the recorded one.
+    """
+    name, *pairs = extractor.split("; ")
+    options = dict(pair.partition("=")[::2] for pair in pairs)
+    try:
+        tiff = "jpeg" if options["tiff"] == "jpeg100" else options["tiff"]
+        precision, views = options["precision"], int(options["views"])
+        seed = int(options["seed"]) if "seed" in options else None
+        digest = options.get("sha256", "")
+        known = tiff in TIFF_STEPS and precision in PRECISIONS and views in VIEWS
+    except (KeyError, ValueError):
+        known = False
+    if not known:
+        raise UserError(
+            f"features.npz was made by {extractor!r}, which this version cannot reopen; extract the features again"
+        )
+    if seed is not None:
+        return open_backbone(console, None, seed, tiff, precision, views)
+    path = weights_file(model_dir) if model_dir is not None else Path(model_file)
+    if not path.is_file():
+        raise UserError(f"the backbone {path} of the archive is gone; give its folder as --model_dir")
+    if sha256_of(path) != digest:
+        raise UserError(
+            f"{path} is not the backbone that made the archive ({name}, SHA-256 {digest[:12]}...); "
+            "give the folder of that file as --model_dir"
+        )
+    return open_backbone(console, path, None, tiff, precision, views)

@@ -1,0 +1,151 @@
+"""Keras's InceptionV3 as a list of layers: weights from a file, from Keras's download, or drawn at random."""
+
+import dataclasses
+import errno
+import hashlib
+import os
+import urllib.request
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from mhcln.cli import Console
+from mhcln.errors import UserError
+from mhcln.files import replacing
+from mhcln.layers import Conv, Join, Layer, Network, Pool, Scaling, fold, needed
+from mhcln.runtime import keras
+
+# keras/src/applications/inception_v3.py: the file without the classifier, and the MD5 that Keras checks
+IMAGENET = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
+IMAGENET_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/inception_v3/{IMAGENET}"
+IMAGENET_MD5 = "bcbd6486424b2319ff4ef7d526e38f63"
+ENDINGS = (".weights.h5", ".keras")
+OUTPUT = "mixed10"  # the last layer before global pooling
+WIDTH = 2048
+INPUT = "image"
+# keras.applications.inception_v3.preprocess_input: x / 127.5 - 1; TF2's bilinear resize, since Keras has no other
+SCALING = Scaling((299, 299), half_pixel=True, mean=127.5, factor=1 / 127.5)
+DOWNLOAD_SECONDS = 30
+RANDOM_SCALE = 200  # brings the mean feature of a random network to about 0.3, that of the paper's graph
+
+
+def is_weights(name: str) -> bool:
+    """Whether a file of this name may hold Keras weights of InceptionV3."""
+    return name == IMAGENET or name.endswith(ENDINGS)
+
+
+def read_weights(path: Path) -> Network:
+    """Read Keras InceptionV3 weights, `.h5`, `.weights.h5` or `.keras`, with or without its classifier.
+
+    A `.keras` file is loaded in Keras's safe mode, so that it cannot run code. Raises UserError where the file is
+    not of that network.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Keras only warns of layers that the file does not hold, and leaves them random
+            warnings.filterwarnings("error", category=UserWarning)
+            return _layers_of(_load(path))
+    except (ValueError, TypeError, KeyError, AttributeError, ImportError, EOFError, OSError, UserWarning) as error:
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.ENOENT, errno.EIO):
+            raise
+        what = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{path} does not hold Keras InceptionV3 weights ({what}); "
+            f"take {IMAGENET} or a file that such a Keras model was saved to"
+        ) from error
+
+
+def _load(path: Path) -> "keras.Model":
+    if path.suffix != ".keras":
+        return keras.applications.InceptionV3(weights=str(path), include_top=False, input_shape=(299, 299, 3))
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is not a zip file, which every .keras file is")
+    return keras.saving.load_model(path, compile=False, safe_mode=True)
+
+
+def imagenet_file(console: Console) -> Path:
+    """Keras's own ImageNet weights in Keras's cache, downloaded once; raises UserError where that cannot be done."""
+    path = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models" / IMAGENET
+    if path.is_file():
+        return path
+    console.say(f"downloading Keras's ImageNet weights to {path} (once, 88 MB)")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with urllib.request.urlopen(IMAGENET_URL, timeout=DOWNLOAD_SECONDS) as response:
+            content = response.read()
+        if hashlib.md5(content).hexdigest() != IMAGENET_MD5:
+            raise OSError("what arrived is not the file")
+        with replacing(path) as part:
+            part.write_bytes(content)
+    except OSError as error:
+        raise UserError(
+            f"Keras's ImageNet weights cannot be downloaded ({error}); put {IMAGENET} (from {IMAGENET_URL}) "
+            f"into {path.parent}, or give --model_dir a folder that holds it or classify_image_graph_def.pb"
+        ) from error
+    return path
+
+
+def random_network(seed: int) -> Network:
+    """InceptionV3 with random normal weights (He et al. 2015, equation 10), drawn from `seed` alone.
+
+    Each filter's mean is taken off, since activations after a ReLU share a large mean that would otherwise be most
+    of every feature: features of two images would point the same way. The scale that this costs comes back at the
+    input: without biases, the network's answer is proportional to it.
+    """
+    network = _layers_of(keras.applications.InceptionV3(weights=None, include_top=False, input_shape=(299, 299, 3)))
+    random = np.random.default_rng(seed)
+    layers = dict(network.layers)
+    for name, layer in layers.items():
+        if isinstance(layer, Conv):
+            kernel = random.standard_normal(layer.kernel.shape, np.float32)
+            kernel -= kernel.mean(axis=(0, 1, 2))
+            kernel *= np.float32(np.sqrt(2 / np.prod(kernel.shape[:3])))
+            layers[name] = dataclasses.replace(layer, kernel=kernel)
+    scaling = dataclasses.replace(SCALING, factor=RANDOM_SCALE * SCALING.factor)
+    return dataclasses.replace(network, layers=layers, scaling=scaling)
+
+
+def _layers_of(model: "keras.Model") -> Network:
+    """What a Keras model computes from its image to `mixed10`, then the mean over space."""
+    if OUTPUT not in {layer.name for layer in model.layers}:
+        raise ValueError(f"it has no layer {OUTPUT!r}")
+    names = {id(layer.output): layer.name for layer in model.layers}
+    layers: dict[str, Layer] = {}
+    first = ""
+    for layer in model.layers:
+        read = layer.input if isinstance(layer.input, list) else [layer.input]
+        if isinstance(layer, keras.layers.InputLayer):
+            first = first or layer.name
+        else:
+            layers[layer.name] = _layer_of(layer, tuple(names[id(tensor)] for tensor in read), layers)
+        if layer.name == OUTPUT:
+            break
+    channels = layer.output.shape[-1]
+    if channels != WIDTH:
+        raise ValueError(f"its layer {OUTPUT!r} has {channels} channels, not {WIDTH}")
+    layers["avg_pool"] = Pool(OUTPUT, "average", (8, 8), (1, 1), "VALID")
+    return Network(needed(layers, "avg_pool"), first, SCALING)
+
+
+def _layer_of(layer: "keras.Layer", read: tuple[str, ...], layers: dict[str, Layer]) -> Layer:
+    if isinstance(layer, keras.layers.Conv2D):
+        weights = layer.get_weights()
+        bias = weights[1] if layer.use_bias else np.zeros(layer.filters, np.float32)
+        return Conv(read[0], weights[0], bias, layer.strides, layer.padding.upper(), relu=False)
+    if isinstance(layer, keras.layers.MaxPooling2D | keras.layers.AveragePooling2D):
+        kind = "max" if isinstance(layer, keras.layers.MaxPooling2D) else "average"
+        return Pool(read[0], kind, layer.pool_size, layer.strides, layer.padding.upper())
+    if isinstance(layer, keras.layers.Concatenate):
+        return Join(read)
+    conv = layers.get(read[0])
+    if isinstance(conv, Conv) and isinstance(layer, keras.layers.BatchNormalization) and not conv.relu:
+        mean, variance = (np.asarray(value) for value in (layer.moving_mean, layer.moving_variance))
+        beta = np.asarray(layer.beta) if layer.center else np.zeros_like(mean)
+        gamma = np.asarray(layer.gamma) if layer.scale else 1.0
+        kernel, bias = fold(conv.kernel, mean - conv.bias, variance, beta, gamma, layer.epsilon)
+        return dataclasses.replace(conv, kernel=kernel, bias=bias)
+    if isinstance(conv, Conv) and isinstance(layer, keras.layers.Activation):
+        return dataclasses.replace(conv, relu=True)
+    raise ValueError(f"its layer {layer.name!r} is a {type(layer).__name__} where InceptionV3 has none")

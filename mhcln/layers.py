@@ -1,0 +1,91 @@
+"""A network as a list of layers, its batch norm folded into the convolutions: what every backbone becomes."""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Conv:
+    """Convolution of `source` with `kernel` [height, width, in, out], plus `bias` [out], float32; a ReLU if `relu`."""
+
+    source: str
+    kernel: np.ndarray
+    bias: np.ndarray
+    strides: tuple[int, int]
+    padding: str
+    relu: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    """Pooling of `source`, `kind` "max" or "average"; an average counts no pixel outside the image."""
+
+    source: str
+    kind: str
+    size: tuple[int, int]
+    strides: tuple[int, int]
+    padding: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Join:
+    """The channels of all `sources`, one after another."""
+
+    sources: tuple[str, ...]
+
+
+Layer = Conv | Pool | Join
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    """What comes before the first layer: bilinear resize to `size`, then (x - `mean`) * `factor`.
+
+    `half_pixel` places samples at pixel centres, as TF2 does; the 2015 graph places them at corners.
+    """
+
+    size: tuple[int, int]
+    half_pixel: bool
+    mean: float
+    factor: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """Layers by name, each after what it reads; the first ones read `input`, the last one is the answer."""
+
+    layers: dict[str, Layer]
+    input: str
+    scaling: Scaling
+
+
+def fold(
+    kernel: np.ndarray,
+    mean: np.ndarray,
+    variance: np.ndarray,
+    beta: np.ndarray,
+    gamma: np.ndarray | float,
+    epsilon: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel and bias of a convolution followed by batch norm: gamma (x - mean) / sqrt(variance + epsilon) + beta.
+
+    The products are taken in float64, so that folding itself costs no precision.
+    """
+    factor = np.asarray(gamma, np.float64) / np.sqrt(variance.astype(np.float64) + epsilon)
+    bias = beta - mean * factor
+    return (kernel * factor).astype(np.float32), bias.astype(np.float32)
+
+
+def needed(layers: dict[str, Layer], output: str) -> dict[str, Layer]:
+    """The layers that `output` rests on, in their order; a convolution before its batch norm is not among them."""
+    wanted = {output}
+    for name in reversed(layers):
+        if name in wanted:
+            wanted.update(sources(layers[name]))
+    return {name: layer for name, layer in layers.items() if name in wanted}
+
+
+def sources(layer: Layer) -> tuple[str, ...]:
+    """Names of what a layer reads."""
+    return layer.sources if isinstance(layer, Join) else (layer.source,)
