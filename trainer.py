@@ -27,7 +27,7 @@ def parser() -> cli.Parser:
     parser.add_argument("--train_test_split", type=cli.fraction, help="must be that of the split, if given")
     parser.add_argument("--seed", type=cli.whole_numbers(0), default=[0], help="seed, or several: one run each")
     parser.add_argument("--run_name", type=run_name, help="folder of the run in dump_dir (K<bits> if unsaid)")
-    parser.add_argument("--save_seconds", type=cli.whole_number(1), default=30, help="seconds between checkpoints")
+    parser.add_argument("--save_seconds", type=cli.whole_number(0), default=30, help="seconds between checkpoints")
     return parser
 
 

@@ -1,0 +1,299 @@
+"""trainer.py as a user runs it: what it writes, what it refuses, and that nothing is lost when it is killed."""
+
+import csv
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import HOUSE
+
+from mhcln import artifacts, files, hamming, splits
+from mhcln.artifacts import Features
+
+CLASSES, PER_CLASS, WIDTH = 4, 10, 12
+
+
+def write_inputs(folder, per_class=PER_CLASS, width=WIDTH, seeds=(0,), rule=splits.stratified, skipped=0) -> Features:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(CLASSES), per_class).astype(np.int32)
+    vectors = rng.normal(size=(CLASSES, width))[labels] + 0.3 * rng.normal(size=(len(labels), width))
+    names = [f"class{c}" for c in range(CLASSES)]
+    paths = [f"{names[label]}/{row:03}.png" for row, label in enumerate(labels)]
+    features = Features(vectors.astype(np.float32), labels, paths, names, "own", "images", "made up", skipped)
+    folder.mkdir(parents=True, exist_ok=True)
+    artifacts.write_features(folder, features)
+    for seed in seeds:
+        split = rule(paths, labels, 0.6, seed)
+        if seed == seeds[0]:
+            artifacts.write_split(folder / "split.npz", split)
+        if len(seeds) > 1:
+            artifacts.write_split(splits.split_path(folder, seed), split)
+    return features
+
+
+FLAGS = ("--HASH_BITS=12", "--BATCH_SIZE=9", "--ITERS=150")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, run_script):
+    """A dump folder with one finished run, K12, made with another flag form than the equals sign."""
+    folder = tmp_path_factory.mktemp("trained dump é")
+    write_inputs(folder)
+    done = run_script("trainer.py", *FLAGS, "--dump_dir", folder, "--train_test_split", "0.6")
+    assert done.returncode == 0, done.stderr
+    assert "150 iterations" in done.stdout
+    return folder
+
+
+def arrays(path):
+    with np.load(path) as content:
+        return {name: content[name] for name in content.files}
+
+
+def weights(path):
+    from mhcln.runtime import keras
+
+    return keras.models.load_model(path, safe_mode=True, compile=False).get_weights()
+
+
+def assert_same_run(first, second):
+    for name in ("codes.npz", "activations.npz"):
+        one, other = arrays(first / name), arrays(second / name)
+        assert one.keys() == other.keys()
+        for key in one:
+            assert one[key].tobytes() == other[key].tobytes(), (name, key)
+    assert (first / "history.csv").read_bytes() == (second / "history.csv").read_bytes()
+    for one, other in zip(weights(first / "model.keras"), weights(second / "model.keras"), strict=True):
+        assert one.tobytes() == other.tobytes()
+
+
+def test_files_of_a_run(trained):
+    run_dir = trained / "K12"
+    features, split = artifacts.read_features(trained), artifacts.read_split(trained / "split.npz")
+    codes, run = artifacts.read_codes(run_dir), artifacts.read_run(run_dir)
+    assert sorted(file.name for file in run_dir.iterdir() if file.name != ".lock") == sorted(
+        ["run.json", "model.keras", "history.csv", "codes.npz", "activations.npz"]
+    )
+    assert codes.paths == features.paths
+    assert (codes.labels == features.labels).all()
+    assert {p for p, side in zip(codes.paths, codes.split, strict=True) if side == "test"} == set(split.test_paths)
+    assert codes.bits == 12
+    stored = arrays(run_dir / "activations.npz")
+    assert stored["paths"].tolist() == codes.paths
+    assert (hamming.pack(stored["activations"] > 0.5) == codes.codes).all()
+    assert run["done"]
+    assert (run["bits"], run["batch_size"], run["iterations"], run["alpha"]) == (12, 9, 150, 0.2)
+    assert (run["train_images"], run["test_images"], run["contaminated"]) == (24, 16, 0)
+    assert run["files"] == {
+        name: files.sha256_of(run_dir / name) for name in ("model.keras", "history.csv", "codes.npz", "activations.npz")
+    }
+    with (run_dir / "history.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    assert [row["iteration"] for row in rows] == ["100", "150"]
+    assert list(rows[0]) == ["iteration", "total", "triplet", "push", "balance", "active", "distinct_codes"]
+
+
+def test_saved_model_makes_the_stored_activations(trained):
+    from mhcln.runtime import keras
+
+    model = keras.models.load_model(trained / "K12/model.keras", safe_mode=True, compile=False)
+    found = model(artifacts.read_features(trained).features).numpy()
+    np.testing.assert_allclose(found, arrays(trained / "K12/activations.npz")["activations"], atol=1e-6)
+
+
+def test_training_brings_classes_together(trained):
+    codes = artifacts.read_codes(trained / "K12")
+    near = hamming.distances(codes.codes, codes.codes)
+    same = codes.labels[:, None] == codes.labels
+    assert near[same].mean() < 0.5 * near[~same].mean()
+
+
+def test_a_finished_run_is_left_alone_without_tensorflow(trained, run_script):
+    before = {file.name: file.stat().st_mtime_ns for file in (trained / "K12").iterdir()}
+    again = run_script("trainer.py", *FLAGS, "--dump_dir", trained)
+    assert again.returncode == 0, again.stderr
+    assert "done already" in again.stdout
+    assert {file.name: file.stat().st_mtime_ns for file in (trained / "K12").iterdir()} == before
+
+
+def test_same_seed_gives_the_same_codes_and_another_seed_others(trained, run_script):
+    for name, seed in (("again", 0), ("other", 1)):
+        done = run_script("trainer.py", *FLAGS, f"--seed={seed}", f"--run_name={name}", "--dump_dir", trained)
+        assert done.returncode == 0, done.stderr
+    assert_same_run(trained / "again", trained / "K12")
+    codes = [arrays(trained / name / "codes.npz")["codes"] for name in ("K12", "other")]
+    assert (codes[0] != codes[1]).any()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--BATCH_SIZE=9", "--ITERS=151"), ["another run", "iterations 150 there, 151 now", "--run_name"]),
+        (("--BATCH_SIZE=12", "--ITERS=150"), ["batch_size 9 there, 12 now"]),
+        (("--BATCH_SIZE=9", "--ITERS=150", "--ALPHA=0.3"), ["alpha 0.2 there, 0.3 now"]),
+        (("--BATCH_SIZE=9", "--ITERS=150", "--seed=4"), ["seed 0 there, 4 now"]),
+        (("--BATCH_SIZE=9", "--ITERS=150", "--train_test_split=0.5"), ["0.5", "0.6", "split.npz"]),
+        (("--BATCH_SIZE=91",), ["multiple of 3", "90 or 93"]),
+        (("--BATCH_SIZE=0",), ["BATCH_SIZE"]),
+        (("--HASH_BITS=0",), ["HASH_BITS"]),
+        (("--HASH_BITS=8,8",), ["twice"]),
+        (("--ALPHA=0",), ["margin"]),
+        (("--ALPHA=nan",), ["margin"]),
+        (("--HASH_BITS=8,16", "--run_name=one"), ["--run_name"]),
+        (("--run_name=../out",), ["not the name of a folder"]),
+    ],
+)
+def test_mistakes_are_one_line(trained, run_script, users_mistake, flags, words):
+    users_mistake(run_script("trainer.py", "--HASH_BITS=12", "--dump_dir", trained, *flags), *words)
+
+
+def copied(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "copy")
+
+
+def test_changed_features_are_noticed(trained, tmp_path, run_script, users_mistake):
+    folder = copied(trained, tmp_path)
+    features = artifacts.read_features(folder)
+    features.features[0] += 1
+    artifacts.write_features(folder, features)
+    users_mistake(run_script("trainer.py", *FLAGS, "--dump_dir", folder), "features_sha256", "--run_name")
+
+
+def test_changed_split_is_noticed(trained, tmp_path, run_script, users_mistake):
+    folder = copied(trained, tmp_path)
+    features = artifacts.read_features(folder)
+    artifacts.write_split(folder / "split.npz", splits.stratified(features.paths, features.labels, 0.6, 5))
+    users_mistake(run_script("trainer.py", *FLAGS, "--dump_dir", folder), "split_seed 0 there, 5 now")
+
+
+@pytest.mark.parametrize("name", ["model.keras", "codes.npz", "activations.npz", "history.csv"])
+def test_a_changed_file_of_a_finished_run_is_noticed(trained, tmp_path, run_script, users_mistake, name):
+    folder = copied(trained, tmp_path)
+    path = folder / "K12" / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    users_mistake(run_script("trainer.py", *FLAGS, "--dump_dir", folder), name, "changed after training")
+
+
+def test_missing_inputs_name_their_command(tmp_path, run_script, users_mistake):
+    users_mistake(run_script("trainer.py", "--dump_dir", tmp_path), "features.npz", "extract_features.py")
+    write_inputs(tmp_path)
+    (tmp_path / "split.npz").unlink()
+    users_mistake(run_script("trainer.py", "--dump_dir", tmp_path), "split.npz", "dataset_generator.py")
+
+
+def test_sweep_trains_each_length_on_each_split_and_skips_what_is_done(tmp_path, run_script):
+    write_inputs(tmp_path, seeds=(3, 4))
+    flags = ("--BATCH_SIZE=6", "--ITERS=5", "--dump_dir", tmp_path)
+    one = run_script("trainer.py", "--HASH_BITS=4,9", "--seed=3,4", *flags)
+    assert one.returncode == 0, one.stderr
+    names = ["K4_seed3", "K4_seed4", "K9_seed3", "K9_seed4"]
+    assert [folder.name for folder in artifacts.run_folders(tmp_path)] == names
+    for name in names:
+        run = artifacts.read_run(tmp_path / name)
+        assert run["split_seed"] == run["seed"] == int(name[-1])
+    shutil.rmtree(tmp_path / "K9_seed3")
+    two = run_script("trainer.py", "--HASH_BITS=4,9", "--seed=3,4", *flags)
+    assert two.returncode == 0, two.stderr
+    assert two.stdout.count("done already") == 3
+    assert (tmp_path / "K9_seed3/codes.npz").exists()
+
+
+def test_unknown_seed_of_several_splits_is_refused(tmp_path, run_script, users_mistake):
+    write_inputs(tmp_path, seeds=(3, 4))
+    users_mistake(run_script("trainer.py", "--seed=5", "--dump_dir", tmp_path), "split_seed3", "not for 5")
+
+
+def test_images_on_both_sides_count_as_test_images(tmp_path, run_script):
+    write_inputs(tmp_path, rule=splits.published_aid)
+    done = run_script("trainer.py", "--HASH_BITS=4", "--BATCH_SIZE=6", "--ITERS=5", "--dump_dir", tmp_path)
+    assert done.returncode == 0, done.stderr
+    split, codes = artifacts.read_split(tmp_path / "split.npz"), artifacts.read_codes(tmp_path / "K4")
+    shared = set(split.train_paths) & set(split.test_paths)
+    assert artifacts.read_run(tmp_path / "K4")["contaminated"] == len(shared) > 0
+    sides = dict(zip(codes.paths, codes.split, strict=True))
+    assert sides == {p: "test" if p in set(split.test_paths) else "train" for p in sides}
+    assert set(sides) == set(split.train_paths) | set(split.test_paths)
+    assert codes.paths == sorted(codes.paths)
+
+
+def test_a_class_with_one_training_image_is_told_and_used_as_negative(tmp_path, run_script):
+    features = write_inputs(tmp_path, skipped=2)
+    alone = [p for p in features.paths if p.startswith("class0")]
+    split = splits.stratified(features.paths, features.labels, 0.6, 0)
+    train = [p for p in split.train_paths if p not in alone[1:]]
+    test = [p for p in features.paths if p not in train]
+    artifacts.write_split(tmp_path / "split.npz", artifacts.Split(train, test, 0.5, 0, "lists"))
+    (tmp_path / "K4").mkdir()
+    done = run_script("trainer.py", "--HASH_BITS=4", "--BATCH_SIZE=6", "--ITERS=5", "--dump_dir", tmp_path)
+    assert done.returncode == 0, done.stderr
+    warned = ("only be a negative: class0",) if alone[0] in train else ("no training image",)
+    assert all(word in done.stderr for word in warned)
+    assert "2 images that could not be read" in done.stderr
+
+
+def test_one_class_cannot_be_trained(tmp_path, run_script, users_mistake):
+    features = write_inputs(tmp_path)
+    train = features.paths[:6]
+    artifacts.write_split(tmp_path / "split.npz", artifacts.Split(train, features.paths[6:], 0.15, 0, "lists"))
+    users_mistake(run_script("trainer.py", "--dump_dir", tmp_path), "no triplets", "1 classes")
+    assert not (tmp_path / "K32/run.json").exists()
+
+
+def test_default_iterations_are_those_of_the_data_set():
+    sys.path.insert(0, str(HOUSE))
+    import trainer
+
+    flags = trainer.parser().parse_args([])
+    for dataset, iterations in (("own", 10_000), ("UCMD", 10_000), ("AID", 25_000)):
+        features = Features(None, np.zeros(0, np.int32), [], [], dataset, "", "")
+        assert trainer.settings(flags, 32, 0, features)["iterations"] == iterations
+
+
+def test_killed_at_random_moments_the_same_command_ends_the_same(trained, tmp_path):
+    moments = random.Random(0)
+    folder = tmp_path / "killed"
+    write_inputs(folder)
+    command = [sys.executable, str(HOUSE / "trainer.py"), *FLAGS, "--save_seconds=0", "--dump_dir", str(folder)]
+    kills = 0
+    for _ in range(4):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        limit = time.monotonic() + 60
+        while not (folder / "K12/checkpoints/state.npz").exists() and process.poll() is None:
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+        time.sleep(moments.random() * 0.3)
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+        process.stderr.close()
+    assert kills
+    last = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert last.returncode == 0, last.stderr
+    assert_same_run(folder / "K12", trained / "K12")
+    assert not (folder / "K12/checkpoints").exists()
+    assert not list((folder / "K12").glob(".part.*"))
+
+
+def test_sigterm_saves_and_leaves_with_its_status(tmp_path):
+    folder = tmp_path / "stopped"
+    write_inputs(folder)
+    command = [sys.executable, str(HOUSE / "trainer.py"), "--dump_dir", str(folder), "--ITERS=1000000000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        limit = time.monotonic() + 60
+        while not (folder / "K32/run.json").exists():
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+        time.sleep(0.5)
+        process.terminate()
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, err.splitlines()) == (143, ["stopped by SIGTERM"])
+    assert "saved at iteration" in out
+    assert (folder / "K32/checkpoints/state.npz").exists()
+    assert not json.loads((folder / "K32/run.json").read_text())["done"]
