@@ -119,6 +119,13 @@ def evaluate_vectors(vectors: NDArray[np.float32], chosen: Trial) -> dict[str, f
     return _means(each, _possible(each), chosen.k)
 
 
+def shared_figures(k: int) -> list[str]:
+    """Names of the figures that codes and real-valued vectors have in common, the published one first."""
+    cut = f"mAP@{k}"
+    ends = ("min_denominator", "tie_aware", "worst", "best")
+    return [cut, *(f"{cut}_{end}" for end in ends), "mAP", f"P@{k}", f"R@{k}", "tied_at_k"]
+
+
 def _relevance(chosen: Trial, block: ranking.Ranking) -> metrics.Relevance:
     asked = chosen.labels[chosen.queries[block.queries]]
     return chosen.labels[chosen.archive][block.order] == asked[:, None]
@@ -155,8 +162,7 @@ def _possible(each: dict[str, NDArray]) -> NDArray[np.bool_]:
 
 
 def _means(each: dict[str, NDArray], possible: NDArray[np.bool_], k: int) -> dict[str, float]:
-    names = [f"mAP@{k}"] + [f"mAP@{k}_{end}" for end in ("min_denominator", "tie_aware", "worst", "best")]
-    return {name: float(each[name][possible].mean()) for name in [*names, "mAP", f"P@{k}", f"R@{k}", "tied_at_k"]}
+    return {name: float(each[name][possible].mean()) for name in shared_figures(k)}
 
 
 def _within(each: dict[str, NDArray], possible: NDArray[np.bool_]) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def draw(
 
     @functools.lru_cache(maxsize=KEPT_THUMBNAILS)
     def image(row: int) -> "Image.Image":
-        return figures.thumbnail(_read(images_dir / paths[row]))
+        return figures.thumbnail(read(images_dir / paths[row]))
 
     with console.bar(len(shown), "pictures", "picture") as bar:
         for one in shown:
@@ -101,7 +101,8 @@ def _check_present(images_dir: Path, shown: list[Shown], paths: list[str]) -> No
         raise UserError(f"no pictures: {len(missing)} images are not in {images_dir}, first {missing[0]}; {advice}")
 
 
-def _read(path: Path) -> "Image.Image":
+def read(path: Path) -> "Image.Image":
+    """An image as RGB, a large JPEG smaller than it is; raises UserError where it cannot be read."""
     from PIL import Image
 
     from mhcln import images

@@ -61,6 +61,11 @@ def choose(dump_dir: Path, run_name: str | None) -> Path:
     return folders[0]
 
 
+def is_unfinished(folder: Path) -> bool:
+    """Whether a run folder says itself that its training has not ended."""
+    return (folder / "run.json").is_file() and not artifacts.read_run(folder).get("done")
+
+
 def read(dump_dir: Path, folder: Path) -> Run:
     """Read a finished run; raises UserError where its files are damaged or do not belong together."""
     codes = artifacts.read_codes(folder)

@@ -4,25 +4,20 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from mhcln import figures, pictures
+from mhcln import figures, grid, pictures
 from mhcln.errors import UserError
-from mhcln.figures import BLUE, CAPTION, COLUMNS, FRAME, GAP, RED, TILE, Tile
-
-SIDE = TILE + 2 * FRAME
+from mhcln.figures import BLUE, RED, Tile
+from mhcln.grid import CAPTION, COLUMNS, GAP, SIDE, TILE, corner
 
 
 def plain(colour: str) -> Image.Image:
     return Image.new("RGB", (30, 30), colour)
 
 
-def corner(place: int) -> tuple[int, int]:
-    row, column = divmod(place, COLUMNS)
-    return GAP + column * (SIDE + GAP), GAP + row * (SIDE + CAPTION + GAP // 2)
-
-
 @pytest.mark.parametrize(("k", "rows", "shown"), [(1, 1, 1), (4, 1, 4), (5, 1, 4), (7, 2, 7), (20, 4, 19), (21, 5, 21)])
 def test_the_grid_adapts_to_k(k, rows, shown):
-    assert figures.grid(k) == (rows, shown)
+    assert grid.shown(k) == shown
+    assert grid.size(1 + shown)[1] == GAP + rows * (SIDE + CAPTION)
 
 
 def test_frames_and_places():
