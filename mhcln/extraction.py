@@ -61,7 +61,7 @@ def extract(
 def describe(
     paths: list[Path], backbone: Backbone, batch_size: int = BATCH_SIZE
 ) -> tuple[np.ndarray, dict[int, ImageError]]:
-    """Features [n, d] float32 of images anywhere, made as an archive's are, and what is wrong with which row.
+    """Features [n, d] float32 of one or more images, made as an archive's are, and what is wrong with which row.
 
     Rows of images that cannot be read are 0.
     """
