@@ -24,7 +24,7 @@ def parser() -> cli.Parser:
 
 def main(flags: cli.argparse.Namespace, console: cli.Console) -> None:
     """Draw the scenes, run the pipeline, say where the results are."""
-    images, dump = flags.dump_dir / "images", f"--dump_dir={flags.dump_dir}"
+    images, dump = flags.dump_dir / "scenes", f"--dump_dir={flags.dump_dir}"
     console.say(f"drawing {IMAGES} scenes of each of {len(scenes.SCENES)} classes in {images}")
     scenes.draw_folders(images, IMAGES)
     for script, *script_flags in (

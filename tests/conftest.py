@@ -68,3 +68,28 @@ def assert_users_mistake(result: subprocess.CompletedProcess, *words: str) -> No
 @pytest.fixture(scope="session")
 def users_mistake():
     return assert_users_mistake
+
+
+@pytest.fixture(scope="session")
+def pipeline(tmp_path_factory, run_script):
+    """A dump folder that the four scripts made of drawn scenes and a small graph, and the folder of the images."""
+    from graphs import write_graph  # needs TensorFlow, which most tests do not
+
+    from mhcln.scenes import SCENES, draw_scene
+
+    root = tmp_path_factory.mktemp("pipeline")
+    for name in list(SCENES)[:4]:
+        (root / "images" / name).mkdir(parents=True)
+        for number in range(10):
+            draw_scene(name, number).resize((96, 96)).save(root / "images" / name / f"{name}{number}.tif")
+    write_graph(root / "model")
+    dump = f"--dump_dir={root / 'dump'}"
+    for script, *flags in (
+        ("extract_features.py", f"--model_dir={root / 'model'}", f"--images_dir={root / 'images'}"),
+        ("dataset_generator.py", "--train_test_split=0.6"),
+        ("trainer.py", "--HASH_BITS=12", "--ALPHA=0.2", "--BATCH_SIZE=30", "--ITERS=300", "--train_test_split=0.6"),
+        ("eval.py", "--k=5", "--interval=4"),
+    ):
+        result = run_script(script, *flags, dump)
+        assert result.returncode == 0, f"{script}: {result.stderr}"
+    return root
