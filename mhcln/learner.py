@@ -5,6 +5,7 @@ import numpy as np
 from mhcln.hamming import binarise, pack
 from mhcln.methods import Method
 from mhcln.runtime import keras, tf
+from mhcln.sampling import BLOCK
 
 ROWS_PER_CALL = 4096  # images hashed at a time
 LARGE_FEATURE = 1e6  # pooled activations of Inception stay below about 10
@@ -28,7 +29,7 @@ class Learner:
         self._sums = tf.Variable(tf.zeros(len(method.terms)), trainable=False)
         on_gpu = bool(tf.config.list_physical_devices("GPU"))
         # On a GPU the loop is bound by dispatch, which XLA's fusing cuts; on a CPU it measured no gain.
-        self._advance = tf.function(self._run_until, jit_compile=on_gpu, reduce_retracing=True)
+        self._advance = tf.function(self._run, jit_compile=on_gpu, reduce_retracing=True)
 
     @property
     def iteration(self) -> int:
@@ -73,22 +74,30 @@ class Learner:
             named[f"first_moment_{number}"], named[f"second_moment_{number}"] = first, second
         return named
 
-    def _run_until(self, count: tf.Tensor) -> tf.Tensor:
+    def _run(self, count: tf.Tensor) -> tf.Tensor:
         end = self._iteration + count
 
         def goes_on(iteration: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
             return tf.logical_and(iteration < end, tf.math.is_finite(total))
 
-        def step(iteration: tf.Tensor, _total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            return iteration + 1, self._step(iteration)
+        def block(iteration: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            number = iteration // BLOCK
+            batches, first = self.method.sample(number), number * BLOCK
+
+            def step(iteration: tf.Tensor, _total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+                return iteration + 1, self._step(iteration, batches[iteration - first])
+
+            def within(iteration: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+                return tf.logical_and(iteration < first + BLOCK, goes_on(iteration, total))
+
+            return tf.while_loop(within, step, (iteration, total), parallel_iterations=1)
 
         start = (self._iteration.read_value(), tf.constant(0.0))
-        iteration, total = tf.while_loop(goes_on, step, start, parallel_iterations=1)
+        iteration, total = tf.while_loop(goes_on, block, start, parallel_iterations=1)
         self._iteration.assign(iteration)
         return total
 
-    def _step(self, iteration: tf.Tensor) -> tf.Tensor:
-        rows = self.method.sample(iteration)
+    def _step(self, iteration: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             outputs = self.method.trained(tf.gather(self._features, rows), training=True)
             terms = self.method.loss(outputs, tf.gather(self._labels, rows))

@@ -15,6 +15,7 @@ from mhcln.errors import UserError
 from mhcln.learner import Learner, activations
 from mhcln.methods import METHODS, Task
 from mhcln.runtime import tf
+from mhcln.sampling import BLOCK
 
 CLASSES, PER_CLASS, WIDTH = 3, 6, 8
 
@@ -49,7 +50,7 @@ def test_ten_steps_of_the_published_code(shared):
     method.network.set_weights(weights)
     np.testing.assert_allclose(activations(method.network, features[:8]), golden["activations_before"], atol=1e-6)
     batches = tf.constant(golden["batches"])
-    pupil = Learner(dataclasses.replace(method, sample=lambda i: tf.gather(batches, i)), features, labels)
+    pupil = Learner(dataclasses.replace(method, sample=lambda _number: batches), features, labels)
     losses = [pupil.advance(1) for _ in range(10)]
     np.testing.assert_allclose(losses, golden["losses"], atol=1e-4)
     np.testing.assert_allclose(activations(method.network, features[:8]), golden["activations_after"], atol=1e-4)
@@ -57,14 +58,14 @@ def test_ten_steps_of_the_published_code(shared):
 
 def test_how_many_iterations_a_call_runs_changes_nothing():
     one_by_one, at_once, uneven = learner(), learner(), learner()
-    for _ in range(12):
+    for _ in range(BLOCK + 12):
         one_by_one.advance(1)
-    at_once.advance(12)
-    for count in (5, 1, 6):
+    at_once.advance(BLOCK + 12)
+    for count in (5, BLOCK, 7):
         uneven.advance(count)
     assert same(one_by_one.state(), at_once.state())
     assert same(one_by_one.state(), uneven.state())
-    assert at_once.iteration == 12
+    assert at_once.iteration == BLOCK + 12
 
 
 def test_seed_decides_the_outcome():

@@ -1,0 +1,186 @@
+"""How fast training is: ours beside the published loop and Keras, and how far from what the machine can do.
+
+python tests/benchmarks/training.py [--features=features.npz] [--rounds=7]
+
+Every side trains the published network with the published loss on batches of 90, in turns within one process; figures
+are medians over the rounds. The published loop runs under TensorFlow's version-1 interface as the published code does:
+two classes drawn and their rows gathered in NumPy, fed through feed_dict to 1x1 convolutions, the loss fetched each
+iteration. Features other than 2,048 floats of 21 classes with 60 training images are made up where no file is given.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mhcln.learner import Learner
+from mhcln.losses import mhcln_terms
+from mhcln.methods import METHODS, Task
+from mhcln.network import published_network
+from mhcln.runtime import keras, tf
+
+v1 = tf.compat.v1
+WIDTH, BITS, BATCH, ALPHA, CLASSES, PER_CLASS = 2048, 32, 90, 0.2, 21, 60
+Runner = Callable[[int], None]
+
+
+def gathered(features: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A batch as UCMD/trainer.py:48-71 makes it: rows of two classes, shuffled, stacked in NumPy."""
+    positive, negative = rng.permutation(CLASSES)[:2]
+    own, other = (rng.permutation(np.flatnonzero(labels == c)) for c in (positive, negative))
+    return np.concatenate([features[own[:30]], features[own[30:60]], features[other[:30]]])
+
+
+def published(features: np.ndarray, labels: np.ndarray) -> Runner:
+    """The published loop: session.run with feed_dict, 1x1 convolutions, version-1 Adam."""
+    weights = published_network(WIDTH, BITS, 0).get_weights()
+    graph = tf.Graph()
+    with graph.as_default():
+        fed = v1.placeholder(tf.float32, [None, WIDTH])
+        hidden = tf.reshape(fed, [-1, 1, 1, WIDTH])
+        for layer in range(3):
+            kernel = v1.Variable(weights[2 * layer][None, None])
+            hidden = tf.nn.bias_add(tf.nn.conv2d(hidden, kernel, 1, "SAME"), v1.Variable(weights[2 * layer + 1]))
+            hidden = tf.nn.leaky_relu(hidden, 0.2) if layer < 2 else tf.sigmoid(hidden)
+        loss = mhcln_terms(tf.reshape(hidden, [-1, BITS]), ALPHA)["total"]
+        update = v1.train.AdamOptimizer(1e-4, 0.5, 0.9).minimize(loss)
+        initialise = v1.global_variables_initializer()
+    session = v1.Session(graph=graph)
+    session.run(initialise)
+    rng = np.random.default_rng(0)
+
+    def run(count: int) -> None:
+        for _ in range(count):
+            session.run([loss, update], {fed: gathered(features, labels, rng)})
+
+    return run
+
+
+def keras_train_on_batch(features: np.ndarray, labels: np.ndarray) -> Runner:
+    """Keras's own loop: the same network and loss, compiled, batches from NumPy."""
+    network = published_network(WIDTH, BITS, 0)
+    network.compile(
+        optimizer=keras.optimizers.Adam(1e-4, beta_1=0.5, beta_2=0.9, epsilon=1e-8),
+        loss=lambda _labels, activations: mhcln_terms(activations, ALPHA)["total"],
+    )
+    rng, nothing = np.random.default_rng(0), np.zeros(BATCH, np.float32)
+
+    def run(count: int) -> None:
+        for _ in range(count):
+            network.train_on_batch(gathered(features, labels, rng), nothing)
+
+    return run
+
+
+def ours(features: np.ndarray, labels: np.ndarray) -> Runner:
+    """The learner, as trainer.py runs it."""
+    task = Task(labels, WIDTH, BITS, ALPHA, BATCH, 10_000, 0)
+    learner = Learner(METHODS["mhcln"](task), features, labels)
+    return lambda count: learner.advance(count)
+
+
+def floor_products() -> Runner:
+    """The eight matrix products of a step alone, back to back: forward, weight gradients, two input gradients."""
+    sizes = [(WIDTH, 1024), (1024, 512), (512, BITS)]
+    inputs = [tf.random.normal([BATCH, rows]) for rows, _ in sizes]
+    kernels = [tf.random.normal(size) for size in sizes]
+    slopes = [tf.random.normal([BATCH, columns]) for _, columns in sizes]
+
+    @tf.function
+    def run(count: tf.Tensor) -> tf.Tensor:
+        def step(done: tf.Tensor, scale: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            scaled = [entry * scale for entry in inputs]  # keeps the products inside the loop
+            products = [tf.matmul(x, kernel) for x, kernel in zip(scaled, kernels, strict=True)]
+            products += [tf.matmul(x, slope, transpose_a=True) for x, slope in zip(scaled, slopes, strict=True)]
+            products += [
+                tf.matmul(slope * scale, kernel, transpose_b=True)
+                for slope, kernel in zip(slopes[1:], kernels[1:], strict=True)
+            ]
+            return done + 1, scale + 1e-30 * tf.add_n([product[0, 0] for product in products])
+
+        return tf.while_loop(lambda done, _: done < count, step, (0, tf.constant(1.0)), parallel_iterations=1)[1]
+
+    return lambda count: run(tf.constant(count)).numpy()
+
+
+def floor_adam() -> Runner:
+    """The Adam update alone: it reads weight, two moments and gradient, and writes the first three."""
+    shapes = [(WIDTH, 1024), (1024, 512), (512, BITS)]
+    state = [[tf.Variable(tf.random.normal(shape)) for shape in shapes] for _ in range(3)]
+    for moment in state[2]:
+        moment.assign(tf.abs(moment))
+    gradients = [tf.random.normal(shape) for shape in shapes]
+
+    @tf.function
+    def run(count: tf.Tensor) -> None:
+        for _ in tf.range(count):
+            for weight, first, second, gradient in zip(*state, gradients, strict=True):
+                tf.raw_ops.ResourceApplyAdam(
+                    var=weight.handle,
+                    m=first.handle,
+                    v=second.handle,
+                    beta1_power=0.5,
+                    beta2_power=0.9,
+                    lr=1e-4,
+                    beta1=0.5,
+                    beta2=0.9,
+                    epsilon=1e-8,
+                    grad=gradient,
+                )
+
+    return lambda count: run(tf.constant(count))
+
+
+def medians(sides: dict[str, Runner], rounds: int, count: int) -> dict[str, float]:
+    """Median milliseconds an iteration of each side, all sides in turn in every round."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for run in sides.values():
+        run(5)
+    for _ in range(rounds):
+        for name, run in sides.items():
+            began = time.perf_counter()
+            run(count)
+            times[name].append((time.perf_counter() - began) / count * 1e3)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def main() -> None:
+    """Measure all sides and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--features", type=Path, help="a features.npz with 21 classes of at least 60 images")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--count", type=int, default=60, help="iterations of each side in a round")
+    flags = parser.parse_args()
+    features, labels = training_images(flags.features)
+    sides = {
+        "published loop, version-1 session": published(features, labels),
+        "Keras train_on_batch": keras_train_on_batch(features, labels),
+        "ours": ours(features, labels),
+        "floor: matrix products": floor_products(),
+        "floor: Adam's update": floor_adam(),
+    }
+    ms = medians(sides, flags.rounds, flags.count)
+    for name, value in ms.items():
+        print(f"| {name} | {value:.2f} ms | {1e3 / value:.0f} it/s | {value / ms['ours']:.2f} x ours |")
+
+
+def training_images(path: Path | None) -> tuple[np.ndarray, np.ndarray]:
+    """Features [1260, 2048] and labels of 60 images each of 21 classes."""
+    labels = np.repeat(np.arange(CLASSES, dtype=np.int32), PER_CLASS)
+    if path is None:
+        rng = np.random.default_rng(0)
+        return np.abs(rng.normal(size=(len(labels), WIDTH))).astype(np.float32), labels
+    with np.load(path) as content:
+        stored, of = content["features"], content["labels"]
+    rows = np.concatenate([np.flatnonzero(of == c)[:PER_CLASS] for c in range(CLASSES)])
+    return stored[rows], labels
+
+
+if __name__ == "__main__":
+    main()
