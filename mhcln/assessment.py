@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from mhcln.cli import Console
 from mhcln.definitions import definitions
 from mhcln.errors import UserError
 from mhcln.evaluation import Evaluation, Trial
+from mhcln.gallery import Card
 from mhcln.pictures import Shown
 from mhcln.trained import Run
 
@@ -119,7 +121,7 @@ def _report(run: Run, chosen: Trial, outcome: Evaluation, content: dict[str, Any
     labels = run.codes.labels
     right = (labels[outcome.neighbours] == labels[chosen.queries][:, None]).sum(axis=1)
     cards = [
-        report.Card(
+        Card(
             index=one.index,
             picture=f"{pictures.FOLDER}/{pictures.name(one.index)}",
             label=int(labels[one.row]),
@@ -136,11 +138,11 @@ def _report(run: Run, chosen: Trial, outcome: Evaluation, content: dict[str, Any
 
 
 def _history(path: Path) -> dict[str, list[float]]:
-    """Columns of `history.csv`; empty where there is none."""
+    """Columns of `history.csv`, NaN for an empty cell; empty where there is no history."""
     if not path.is_file():
         return {}
     try:
         head, *lines = csv.reader(io.StringIO(path.read_text(encoding="utf-8")))
-        return {name: [float(line[column]) for line in lines] for column, name in enumerate(head)}
+        return {name: [float(line[column] or math.nan) for line in lines] for column, name in enumerate(head)}
     except (ValueError, IndexError) as error:
         raise UserError(f"{path} is damaged ({error}); make it again with {artifacts.TRAIN}") from error

@@ -6,8 +6,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from mhcln import charts
+from mhcln import charts, gallery
 from mhcln.charts import Axis
+from mhcln.gallery import Card
 from mhcln.summary import figures
 
 STYLE = Path(__file__).with_name("report.css")
@@ -20,18 +21,6 @@ HISTORY_NAMES = {
     "distinct_codes": "Distinct codes of the training images",
 }
 HISTORY_POINTS = 400  # a chart is 300 pixels wide
-
-
-@dataclasses.dataclass(frozen=True)
-class Card:
-    """A picture of the gallery: query `index` of class `label`, its file, its average precision, right ones of k."""
-
-    index: int
-    picture: str
-    label: int
-    average_precision: float
-    right: int
-    size: tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +50,7 @@ def render(page: Page) -> str:
         "classes": ("Classes", _classes(page)),
         "confusion": ("What is taken for what", _confusion(page)),
         "training": ("Training", _history(page.history)),
-        "gallery": ("Queries, worst first", _gallery(page)),
+        "gallery": ("Queries, worst first", gallery.section(page.cards, page.display_names, results["k"])),
     }
     shown = {name: section for name, section in sections.items() if section[1]}
     links = "".join(f'<a href="#{name}">{heading}</a>' for name, (heading, _) in shown.items())
@@ -72,7 +61,7 @@ def render(page: Page) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>\n{STYLE.read_text(encoding='utf-8')}{_filters(page)}</style></head>\n"
+        f"<title>{escape(title)}</title><style>\n{STYLE.read_text(encoding='utf-8')}{gallery.rules(page.cards)}</style></head>\n"
         f"<body><header><h1>{escape(title)}</h1>{_lead(results)}{_stamp(results)}{_headline(results)}"
         f'<nav aria-label="Sections">{links}</nav></header>\n<main>{body}</main>\n{_setup(results)}</body></html>\n'
     )
@@ -213,46 +202,6 @@ def _history(history: dict[str, list[float]]) -> str:
         heading = HISTORY_NAMES.get(name, name.replace("_", " "))
         drawn.append(f"<figure><h3>{escape(heading)}</h3>{charts.curve(heading, *axes, points)}</figure>")
     return f'<div class="charts">{"".join(drawn)}</div>'
-
-
-def _filters(page: Page) -> str:
-    labels = sorted({card.label for card in page.cards})
-    return "".join(f"#gallery:has(#class-{n}:checked) .gallery li:not(.class-{n}){{display:none}}\n" for n in labels)
-
-
-def _gallery(page: Page) -> str:
-    if not page.cards:
-        return "<p>No pictures were drawn; eval.py draws them with --interval=10.</p>"
-    counts: dict[int, int] = {}
-    for card in page.cards:
-        counts[card.label] = counts.get(card.label, 0) + 1
-    choices = [("class-all", "All", len(page.cards))]
-    choices += [(f"class-{label}", page.display_names[label], counts[label]) for label in sorted(counts)]
-    radios = "".join(
-        f'<label><input type="radio" name="class" id="{name}"{" checked" if name == "class-all" else ""}>'
-        f"<span>{escape(text)} ({count})</span></label>"
-        for name, text, count in choices
-    )
-    cards = "".join(
-        _card(card, page) for card in sorted(page.cards, key=lambda card: (card.average_precision, card.index))
-    )
-    return (
-        "<p>The query has a blue frame, wrong neighbours have a red one. Select a picture to see it large.</p>"
-        f'<fieldset class="filter"><legend>Class of the query</legend>{radios}</fieldset>'
-        f'<ul class="gallery">{cards}</ul>'
-    )
-
-
-def _card(card: Card, page: Page) -> str:
-    name, k = page.display_names[card.label], page.results["k"]
-    told = f"Query {card.index}, {name}: {card.right} of {k} neighbours are right"
-    width, height = card.size
-    return (
-        f'<li class="class-{card.label}"><a href="{escape(card.picture)}"><img src="{escape(card.picture)}" '
-        f'alt="{escape(told)}" width="{width}" height="{height}" loading="lazy"></a>'
-        f'<p><strong>{escape(name)}</strong> <span class="soft">query {card.index}</span><br>'
-        f"AP@{k} {card.average_precision:.3f}, {card.right} of {k} right</p></li>"
-    )
 
 
 def _setup(results: dict[str, Any]) -> str:

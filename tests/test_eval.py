@@ -222,7 +222,9 @@ def test_missing_images_are_told_after_the_figures_are_written(tmp_path, evaluat
 
 def test_a_report_stands_beside_the_results_even_without_images(tmp_path, evaluate):
     codes = made_run(tmp_path, run={"images_dir": str(tmp_path / "images")})
-    (tmp_path / "K8/history.csv").write_text("iteration,total,active\n100,0.2,1\n200,0.1,0.5\n")
+    (tmp_path / "K8/history.csv").write_text(
+        "iteration,total,active,validation\n100,0.2,1,\n200,0.1,0.5,0.8\n300,0.1,0.5,0.9\n"
+    )
     report = tmp_path / "K8/report.html"
     assert evaluate(f"--dump_dir={tmp_path}", "--k=3", "--interval=2").returncode == 2
     assert "No pictures were drawn" in report.read_text()
@@ -232,6 +234,7 @@ def test_a_report_stands_beside_the_results_even_without_images(tmp_path, evalua
     assert text.count("<img") == 6
     assert all((tmp_path / "K8" / source).is_file() for source in re.findall(r'src="([^"]+)"', text))
     assert "Share of active triplets" in text
+    assert ">validation</h3>" in text
 
 
 def test_a_damaged_history_is_told(tmp_path, evaluate, users_mistake):

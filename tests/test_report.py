@@ -13,7 +13,8 @@ from PIL import Image
 from mhcln import charts, report
 from mhcln.charts import Axis
 from mhcln.definitions import definitions
-from mhcln.report import Card, Page
+from mhcln.gallery import Card
+from mhcln.report import Page
 from mhcln.summary import figures
 
 NASTY = '<script>alert("x")</script>'
