@@ -28,8 +28,7 @@ def bit_correlation(bits: NDArray[np.integer]) -> float | None:
         return None
     centred = varying - varying.mean(axis=0)
     unit = centred / np.linalg.norm(centred, axis=0)
-    pairs = np.abs(unit.T @ unit)[np.triu_indices(count, 1)]
-    return float(np.minimum(pairs, 1).mean())
+    return float(np.abs(unit.T @ unit)[np.triu_indices(count, 1)].mean())
 
 
 def distinct(codes: NDArray[np.uint8]) -> int:

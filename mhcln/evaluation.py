@@ -1,7 +1,6 @@
 """Codes and labels to results: every test image is a query, and every figure is a mean over the queries."""
 
 import dataclasses
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -149,8 +148,7 @@ def _at_cutoff(relevant: metrics.Relevance, distances: NDArray, k: int) -> dict[
     }
 
 
-def _joined(parts: Iterable[dict[str, NDArray]]) -> dict[str, NDArray]:
-    parts = list(parts)
+def _joined(parts: list[dict[str, NDArray]]) -> dict[str, NDArray]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -200,6 +200,7 @@ def test_means_of_classes_and_confusion_by_hand():
     assert math.isnan(means[1])
     taken = metrics.confusion(np.array([0, 2, 2]), np.array([[0, 1], [2, 0], [0, 0]]), 3)
     assert taken.tolist() == [[0.5, 0.5, 0], [0, 0, 0], [0.75, 0, 0.25]]
+    assert metrics.confusion(np.array([0]), np.array([[1]]), 2).tolist() == [[0, 1], [0, 0]]
 
 
 def test_balance_by_hand():
