@@ -75,13 +75,13 @@ def describe(
     return np.concatenate(parts), problems
 
 
-def prepared(paths: Iterable[Path], backbone: Backbone, ahead: int) -> Iterator[np.ndarray | ImageError]:
+def prepared(paths: Iterable[Path], backbone: Backbone, ahead: int) -> "Iterator[tf.Tensor | ImageError]":
     """Images as the network reads them, [299, 299, 3] float32, in order, or what is wrong with them.
 
     Threads work up to `ahead` images in advance, so that memory does not grow with the number of images.
     """
 
-    def prepare(path: Path) -> np.ndarray | ImageError:
+    def prepare(path: Path) -> "tf.Tensor | ImageError":
         try:
             return backbone.resize(decoded(path, read_image(path, backbone.tiff == "jpeg")))
         except ImageError as error:
@@ -149,18 +149,17 @@ def _run(
 
 
 def _batch(
-    images: Iterator[np.ndarray | ImageError], rows: range, backbone: Backbone
-) -> tuple[np.ndarray, dict[int, ImageError]]:
-    height, width = backbone.scaling.size
-    batch = np.zeros((len(rows), height, width, 3), np.float32)
-    broken = {}
-    for place, row in enumerate(rows):
+    images: Iterator["tf.Tensor | ImageError"], rows: range, backbone: Backbone
+) -> tuple["tf.Tensor", dict[int, ImageError]]:
+    batch, broken = [], {}
+    for row in rows:
         image = next(images)
         if isinstance(image, ImageError):
             broken[row] = image
-        else:
-            batch[place] = image
-    return batch, broken
+            image = tf.zeros([*backbone.scaling.size, 3])
+        batch.append(image)
+    with tf.device("CPU"):
+        return tf.stack(batch), broken
 
 
 def _masked(features: np.ndarray, broken: dict[int, ImageError], first: int) -> np.ndarray:

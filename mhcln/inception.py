@@ -42,11 +42,11 @@ class Backbone:
         tiff = "jpeg100" if self.tiff == "jpeg" else self.tiff
         return f"{self.identity}; tiff={tiff}; precision={self.precision}; views={self.views}"
 
-    def resize(self, image: "tf.Tensor") -> np.ndarray:
+    def resize(self, image: "tf.Tensor") -> "tf.Tensor":
         """One image [height, width, 3] uint8 of any size to what the network reads, [299, 299, 3] float32."""
-        return resized(image, self.scaling).numpy()
+        return resized(image, self.scaling)
 
-    def features(self, images: np.ndarray) -> np.ndarray:
+    def features(self, images: "tf.Tensor | np.ndarray") -> np.ndarray:
         """pool_3 [batch, 2048] float32 of resized images [batch, 299, 299, 3] float32, averaged over the views."""
         batch = tf.convert_to_tensor(images)
         total = self.network(batch)

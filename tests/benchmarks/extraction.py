@@ -38,7 +38,7 @@ PUBLISHED_IMAGES = 3  # about a second each
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
     flags = parser.parse_args()
     shared = Path(os.environ["MHCLN_SHARED"]) if os.environ.get("MHCLN_SHARED") else None
@@ -52,7 +52,7 @@ def measure(folder: Path, shared: Path | None, count: int, rounds: int) -> None:
     model_dir, seed = (shared / "models", None) if shared else (None, 0)
     precisions = ("float32", "bfloat16")
     backbones = {name: open_backbone(Console(), model_dir, seed, precision=name) for name in precisions}
-    ready = np.stack(list(extraction.prepared(paths, backbones["float32"], BATCH)))
+    ready = tf.stack(list(extraction.prepared(paths, backbones["float32"], BATCH)))
     model = keras.applications.InceptionV3(weights=None, include_top=False, pooling="avg", input_shape=(299, 299, 3))
     sides: dict[str, Callable[[], int]] = {KERAS: lambda: keras_loop(model, paths)}
     for name, backbone in backbones.items():
@@ -96,11 +96,11 @@ def keras_loop(model: "keras.Model", paths: list[Path]) -> int:
     return len(paths)
 
 
-def in_batches(backbone: Backbone, ready: np.ndarray):
+def in_batches(backbone: Backbone, ready: tf.Tensor):
     return (backbone.features(ready[first : first + BATCH]) for first in range(0, len(ready), BATCH))
 
 
-def network_alone(backbone: Backbone, ready: np.ndarray) -> int:
+def network_alone(backbone: Backbone, ready: tf.Tensor) -> int:
     return sum(len(part) for part in in_batches(backbone, ready))
 
 
