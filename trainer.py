@@ -2,6 +2,7 @@
 
 python trainer.py --HASH_BITS=32 --ALPHA=0.2 --BATCH_SIZE=90 --ITERS=10000 --train_test_split=0.6
 python trainer.py --HASH_BITS=16,24,32 --seed=0,1,2
+python trainer.py --HASH_BITS=32 --loss=orthohash
 """
 
 import argparse
@@ -14,6 +15,8 @@ from mhcln import cli
 if TYPE_CHECKING:
     from mhcln.artifacts import Features
 
+ORTHOHASH_ITERATIONS = 2000  # more did not measure better
+
 
 def parser() -> cli.Parser:
     """The flags of this script."""
@@ -21,9 +24,28 @@ def parser() -> cli.Parser:
     parser.add_argument(
         "--HASH_BITS", type=cli.whole_numbers(1), default=[32], help="bits of a code, or several: one run each"
     )
-    parser.add_argument("--ALPHA", type=margin, default=0.2, help="margin of the triplet term")
-    parser.add_argument("--BATCH_SIZE", type=cli.whole_number(3), default=90, help="images in a batch, a multiple of 3")
-    parser.add_argument("--ITERS", type=cli.whole_number(1), help="iterations (those of the data set if unsaid)")
+    parser.add_argument(
+        "--loss", choices=("mhcln", "orthohash"), default="mhcln", help="mhcln is the paper's; orthohash finds more"
+    )
+    parser.add_argument("--ALPHA", type=margin, default=0.2, help="margin of the triplets, or of orthohash's cosine")
+    parser.add_argument(
+        "--BATCH_SIZE", type=cli.whole_number(3), default=90, help="images in a batch, for mhcln a multiple of 3"
+    )
+    parser.add_argument(
+        "--ITERS",
+        type=cli.whole_number(1),
+        help=f"iterations (those of the data set if unsaid, {ORTHOHASH_ITERATIONS} for orthohash)",
+    )
+    parser.add_argument(
+        "--validate",
+        type=cli.fraction,
+        help="hold back this share of the training images, log their mAP@20, keep the network that serves them best",
+    )
+    parser.add_argument(
+        "--patience",
+        type=cli.whole_number(1),
+        help="stop after so many looks at the held-back images without a better one (never if unsaid)",
+    )
     parser.add_argument("--train_test_split", type=cli.fraction, help="must be that of the split, if given")
     parser.add_argument("--seed", type=cli.whole_numbers(0), default=[0], help="seed, or several: one run each")
     parser.add_argument("--run_name", type=run_name, help="folder of the run in dump_dir (K<bits> if unsaid)")
@@ -57,7 +79,9 @@ def main(flags: argparse.Namespace, console: cli.Console) -> None:
     pairs = [(bits, seed) for bits in flags.HASH_BITS for seed in flags.seed]
     if flags.run_name and len(pairs) > 1:
         raise UserError(f"--run_name names one folder, but these flags ask for {len(pairs)} runs; leave it out")
-    if flags.BATCH_SIZE % 3:
+    if flags.patience and not flags.validate:
+        raise UserError("--patience waits for held-back images to get better; add --validate=0.1, or leave it out")
+    if flags.loss == "mhcln" and flags.BATCH_SIZE % 3:
         raise UserError(
             f"BATCH_SIZE {flags.BATCH_SIZE} is not a multiple of 3 (anchors, positives, negatives); "
             f"try {flags.BATCH_SIZE // 3 * 3} or {flags.BATCH_SIZE // 3 * 3 + 3}"
@@ -77,7 +101,7 @@ def one(flags: argparse.Namespace, bits: int, seed: int, features: "Features", c
     check_ratio(flags.train_test_split, split.train_test_split, split_file)
     inputs, contaminated = runs.read_inputs(features, split_file, split)
     run = runs.describe(flags.dump_dir, inputs, split_file, contaminated, settings(flags, bits, seed, features))
-    folder = flags.dump_dir / (flags.run_name or f"K{bits}" + (f"_seed{seed}" if len(flags.seed) > 1 else ""))
+    folder = flags.dump_dir / (flags.run_name or default_name(flags.loss, bits, seed if len(flags.seed) > 1 else None))
     with files.locked(folder):
         if runs.is_done(folder, run):
             checkpoints.remove(folder / "checkpoints")
@@ -86,6 +110,11 @@ def one(flags: argparse.Namespace, bits: int, seed: int, features: "Features", c
         from mhcln import experiment  # TensorFlow takes seconds to load: only where something is left to do
 
         experiment.run(run, inputs, folder, flags.save_seconds, console)
+
+
+def default_name(loss: str, bits: int, seed: int | None) -> str:
+    """Name of a run's folder: K32, and what sets it apart from the paper's one run."""
+    return f"K{bits}" + (f"_{loss}" if loss != "mhcln" else "") + (f"_seed{seed}" if seed is not None else "")
 
 
 def check_ratio(asked: float | None, recorded: float, split_file: Path) -> None:
@@ -103,14 +132,17 @@ def settings(flags: argparse.Namespace, bits: int, seed: int, features: "Feature
     """The part of a run's configuration that the flags decide."""
     from mhcln import datasets
 
+    usual = ORTHOHASH_ITERATIONS if flags.loss == "orthohash" else datasets.load(features.dataset).iterations
     return {
         "bits": bits,
-        "loss": "mhcln",
+        "loss": flags.loss,
         "alpha": flags.ALPHA,
         "batch_size": flags.BATCH_SIZE,
-        "iterations": flags.ITERS or datasets.load(features.dataset).iterations,
+        "iterations": flags.ITERS or usual,
         "seed": seed,
         "precision": "float32",
+        "validate": flags.validate or 0.0,
+        "patience": flags.patience or 0,
     }
 
 

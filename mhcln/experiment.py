@@ -8,10 +8,12 @@ import numpy as np
 
 from mhcln import artifacts, checkpoints, files, hamming, runs, training
 from mhcln.cli import Console
+from mhcln.errors import UserError
 from mhcln.learner import Learner, activations
 from mhcln.methods import METHODS, Task
 from mhcln.runs import Inputs
 from mhcln.runtime import tf
+from mhcln.validation import LEAST, Validation, held_back
 
 _FLAGS = ("bits", "alpha", "batch_size", "iterations", "seed", "precision")
 
@@ -22,27 +24,45 @@ def run(content: dict[str, Any], inputs: Inputs, folder: Path, save_seconds: flo
     Raises UserError where the images do not allow it or the loss stops being finite.
     """
     features = inputs.features
-    vectors, labels = features.features[inputs.train], features.labels[inputs.train]
+    rows, validation = _hold_back(content, inputs)
+    vectors, labels = features.features[rows], features.labels[rows]
     _look_at(vectors, labels, features.class_names, console)
     task = Task(labels, vectors.shape[1], **{name: content[name] for name in _FLAGS})
     learner = Learner(METHODS[content["loss"]](task), vectors, labels)
     artifacts.write_run(folder, content)
     part, name = folder / "checkpoints", runs.identity(content)
-    progress = training.resume(learner, part, name, console)
-    training.train(learner, progress, task.iterations, part, name, console, save_seconds)
+    progress = training.resume(learner, part, name, console, validation)
+    training.train(learner, progress, task.iterations, part, name, console, save_seconds, validation)
+    outcome = {"seconds": round(progress.seconds, 3), **_machine()}
+    if validation:
+        learner.method.network.set_weights(validation.weights)
+        outcome |= {"best_iteration": validation.best_iteration, "best_validation": validation.best}
+        console.say(f"best at iteration {validation.best_iteration}: {validation.best:.4f} mAP@20 of held-back images")
 
     found = activations(learner.method.network, features.features[inputs.used])
     codes = hamming.pack(hamming.binarise(found))
     with files.replacing(folder / "model.keras") as path:
         learner.method.network.save(path)
-    runs.write_outcome(folder, inputs, codes, found, progress.history, training.columns(learner))
-    runs.finish(folder, content, {"seconds": round(progress.seconds, 3), **_machine()})
+    columns = training.columns(learner, validation)
+    runs.write_outcome(folder, inputs, codes, found, progress.history, columns)
+    runs.finish(folder, content, outcome)
     checkpoints.remove(part)
-    last = dict(zip(training.columns(learner), progress.history[-1], strict=True))
+    last = dict(zip(columns, progress.history[-1], strict=True))
     console.say(
-        f"{task.iterations} iterations in {progress.seconds:.0f} s, loss {last['total']:.4f}, "
+        f"{learner.iteration} iterations in {progress.seconds:.0f} s, loss {last['total']:.4f}, "
         f"{last['distinct_codes']} distinct codes of {len(labels)} training images -> {folder}"
     )
+
+
+def _hold_back(content: dict[str, Any], inputs: Inputs) -> tuple[np.ndarray, Validation | None]:
+    if not content["validate"]:
+        return inputs.train, None
+    features = inputs.features
+    held = held_back(features.labels[inputs.train], content["validate"], content["seed"])
+    kept, watched = inputs.train[~held], inputs.train[held]
+    if len(watched) < LEAST:
+        raise UserError(f"--validate holds back {len(watched)} images, too few to watch; leave it out")
+    return kept, Validation(features.features[watched], features.labels[watched], content["patience"])
 
 
 def _look_at(vectors: np.ndarray, labels: np.ndarray, class_names: list[str], console: Console) -> None:

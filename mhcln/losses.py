@@ -39,3 +39,27 @@ def mhcln_terms(activations: tf.Tensor, alpha: float) -> dict[str, tf.Tensor]:
 
 def _squared_distance(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.square(a - b), axis=1)
+
+
+ORTHOHASH_TERMS = ("total", "accuracy")
+
+
+def orthohash_terms(
+    outputs: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor, margin: float, scale: float
+) -> dict[str, tf.Tensor]:
+    """Cross-entropy of the cosines to the class targets, with a margin (Hoe et al., NeurIPS 2021, equation 8).
+
+    `outputs` [n, K] float32 before the sign, `labels` [n] int, `targets` [c, K] of -1 and 1. With z the cosine of an
+    image's outputs to every target and y its class:
+
+    - total = mean over images of -log softmax(scale * (z - margin * onehot(y)))[y]
+    - accuracy = share of images nearest to the target of their own class
+    """
+    cosines = tf.matmul(tf.math.l2_normalize(outputs, axis=1), tf.math.l2_normalize(targets, axis=1), transpose_b=True)
+    hot = tf.one_hot(labels, len(targets))
+    losses = tf.nn.softmax_cross_entropy_with_logits(hot, scale * (cosines - margin * hot))
+    nearest = tf.argmax(cosines, axis=1, output_type=labels.dtype)
+    return {
+        "total": tf.reduce_mean(losses),
+        "accuracy": tf.reduce_mean(tf.cast(nearest == labels, tf.float32)),
+    }

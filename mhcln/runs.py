@@ -15,7 +15,17 @@ from mhcln.artifacts import Codes, Features, Split
 from mhcln.errors import UserError
 
 # What a run came to, or where it ran; everything else in run.json is its configuration.
-OUTCOME = ("images_dir", "split_file", "done", "seconds", "device", "tensorflow", "files")
+OUTCOME = (
+    "images_dir",
+    "split_file",
+    "done",
+    "seconds",
+    "device",
+    "tensorflow",
+    "files",
+    "best_iteration",
+    "best_validation",
+)
 FILES = ("model.keras", "history.csv", "codes.npz", "activations.npz")
 _SHOWN = 16  # characters of a value in a message
 

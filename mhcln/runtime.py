@@ -29,6 +29,7 @@ _quiet_import()
 import keras  # noqa: E402, only after the quiet import
 import tensorflow as tf  # noqa: E402, as above
 
+tf.get_logger().setLevel("ERROR")  # a sweep builds a network a run, which TensorFlow takes for retracing
 for _gpu in tf.config.list_physical_devices("GPU"):
     tf.config.experimental.set_memory_growth(_gpu, True)
 

@@ -66,5 +66,16 @@ def triplet_sampler(labels: np.ndarray, batch_size: int, seed: int) -> Sampler:
     return sample
 
 
+def uniform_sampler(images: int, batch_size: int, seed: int) -> Sampler:
+    """Batches of `batch_size` training rows below `images`, each drawn independently of all others."""
+
+    def sample(number: tf.Tensor) -> tf.Tensor:
+        return tf.random.stateless_uniform(
+            [BLOCK, batch_size], _key(seed, number), 0, images, dtype=tf.int32, alg="philox"
+        )
+
+    return sample
+
+
 def _key(seed: int, number: tf.Tensor) -> tf.Tensor:
     return tf.stack([tf.constant(seed, tf.int64), number])

@@ -11,15 +11,16 @@ from mhcln.cli import Console
 from mhcln.codehealth import distinct
 from mhcln.errors import UserError
 from mhcln.learner import Learner
+from mhcln.validation import Validation
 
 CALL_SECONDS = 0.5  # how long one call of the learner should take, so that the bar moves and signals are answered
 HISTORY_ROWS = 50
 HISTORY_LEAST = 100  # iterations
 
 
-def columns(learner: Learner) -> list[str]:
+def columns(learner: Learner, validation: Validation | None = None) -> list[str]:
     """Names of the columns of a history row."""
-    return ["iteration", *learner.method.terms, "distinct_codes"]
+    return ["iteration", *learner.method.terms, "distinct_codes", *(["validation_mAP@20"] if validation else [])]
 
 
 def history_every(iterations: int) -> int:
@@ -27,7 +28,9 @@ def history_every(iterations: int) -> int:
     return max(HISTORY_LEAST, iterations // HISTORY_ROWS)
 
 
-def resume(learner: Learner, folder: Path, run: str, console: Console) -> Progress:
+def resume(
+    learner: Learner, folder: Path, run: str, console: Console, validation: Validation | None = None
+) -> Progress:
     """Put `learner` where the checkpoint in `folder` left off, and say so; a fresh start where there is none."""
     found = checkpoints.load(folder, run)
     if found is None:
@@ -35,6 +38,8 @@ def resume(learner: Learner, folder: Path, run: str, console: Console) -> Progre
     state, progress = found
     try:
         learner.restore(state)
+        if validation:
+            validation.restore(state)
     except (KeyError, ValueError) as error:
         raise UserError(f"{folder} does not fit this network ({error}); delete it and train again") from None
     console.say(f"continuing after iteration {learner.iteration}, found in {folder}")
@@ -49,11 +54,13 @@ def train(
     run: str,
     console: Console,
     save_seconds: float = 30.0,
+    validation: Validation | None = None,
 ) -> None:
     """Bring `learner` to `iterations`, filling `progress`, with a checkpoint in `folder` every `save_seconds`.
 
     A history row holds the means of the terms over the iterations since the row before, and the number of distinct
-    codes that the training images have at its iteration. Ctrl-C and SIGTERM save at once, then leave as usual.
+    codes that the training images have at its iteration; with `validation`, also the mAP@20 of its images, and the
+    loop ends where its patience does. Ctrl-C and SIGTERM save at once, then leave as usual.
     Raises UserError where the loss is no longer finite; the checkpoint before it is kept.
     """
     watch = Watch(learner, console)
@@ -63,7 +70,7 @@ def train(
         interrupts.held() as pending,
         console.bar(iterations, f"training {folder.parent.name}", "it", done=learner.iteration) as bar,
     ):
-        while (done := learner.iteration) < iterations:
+        while (done := learner.iteration) < iterations and not (validation and validation.exhausted):
             edge = min(iterations, (done // every + 1) * every)
             began = time.monotonic()
             ran = min(count, edge - done)
@@ -72,6 +79,8 @@ def train(
             if learner.iteration == edge:
                 _add_row(learner, progress, edge)
                 watch.row(dict(zip(columns(learner), progress.history[-1], strict=True)))
+                if validation:
+                    progress.history[-1].append(validation.look(learner.method.network, edge))
             took = time.monotonic() - began
             progress.seconds += took
             count = int(min(max(ran * CALL_SECONDS / max(took, 1e-9), 1), 10 * count))
@@ -79,7 +88,8 @@ def train(
             bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
             stop = pending()
             if stop or time.monotonic() - saved >= save_seconds:
-                checkpoints.save(folder, learner.state(), progress, run)
+                state = {**learner.state(), **(validation.state() if validation else {})}
+                checkpoints.save(folder, state, progress, run)
                 saved = time.monotonic()
             if stop:
                 console.say(f"saved at iteration {learner.iteration}; the same command continues from there")
