@@ -1,6 +1,7 @@
 """`eval.py` as a user runs it: what it writes, what it says, what it refuses."""
 
 import csv
+import dataclasses
 import io
 import json
 import re
@@ -15,8 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mhcln import artifacts, files, hamming
+from mhcln import artifacts, assessment, datasets, files, hamming
 from mhcln.artifacts import Codes, Features
+from mhcln.errors import UserError
 
 HOUSE = Path(__file__).resolve().parent.parent
 CLASSES = ["airplane", "beach", "mysite"]
@@ -86,6 +88,43 @@ def test_the_published_codes_give_the_published_figure(tmp_path, shared, run_scr
     assert values["mAP@20_worst"] < values["mAP@20"] < values["mAP@20_best"]
     assert values["distinct_codes"] == len(np.unique(golden["test_embeddings"], axis=0))
     assert "nothing tells where the images are" in done.stderr
+
+
+def test_says_where_pictures_and_report_are_and_why_there_are_none(tmp_path, evaluate):
+    made_images(tmp_path / "images", made_run(tmp_path))
+    flags = [f"--dump_dir={tmp_path}", "--k=3"]
+    done = evaluate(*flags, "--interval=3", f"--images_dir={tmp_path / 'images'}")
+    assert f"4 pictures: {tmp_path / 'K8/hamming_out'}" in done.stdout
+    assert f"report: {tmp_path / 'K8/report.html'}" in done.stdout
+    assert "4 pictures of an earlier evaluation removed" in evaluate(*flags, "--interval=0").stdout
+    without = evaluate(*flags, "--interval=3")
+    assert without.returncode == 0
+    assert "nothing tells where the images are" in without.stderr
+
+
+def test_nothing_of_an_earlier_evaluation_stands_beside_new_results(tmp_path, evaluate, monkeypatch):
+    made_run(tmp_path)
+    flags = [f"--dump_dir={tmp_path}", "--interval=0"]
+    evaluate(*flags, "--k=3")
+
+    def stopped(*_values):
+        raise UserError("stopped here")
+
+    monkeypatch.setattr(assessment, "_each_query", stopped)
+    assert evaluate(*flags, "--k=4").returncode == 2
+    assert results(tmp_path / "K8")["k"] == 4
+    assert not (tmp_path / "K8/report.html").exists()
+    assert not (tmp_path / "K8/results.csv").exists()
+
+
+def test_a_known_data_set_is_recognised_by_its_class_names(tmp_path, evaluate):
+    known = datasets.known()["UCMD"]
+    codes = made_codes()
+    (tmp_path / "K8").mkdir()
+    artifacts.write_codes(tmp_path / "K8", dataclasses.replace(codes, class_names=list(known.class_names)))
+    assert evaluate(f"--dump_dir={tmp_path}", "--k=3", "--interval=0").returncode == 0
+    assert results(tmp_path / "K8")["dataset"] == "UCMD"
+    assert "Baseball Diamond" in (tmp_path / "K8/report.html").read_text()
 
 
 def test_writes_results_with_their_setup_and_pictures(tmp_path, evaluate):
@@ -232,6 +271,12 @@ def test_a_report_stands_beside_the_results_even_without_images(tmp_path, evalua
     assert evaluate(f"--dump_dir={tmp_path}", "--k=3", "--interval=2").returncode == 0
     text = report.read_text()
     assert text.count("<img") == 6
+    lines = list(csv.DictReader(io.StringIO((tmp_path / "K8/results.csv").read_text())))
+    for index, right in re.findall(r"query (\d+)</span>.*?(\d) of 3 right", text):
+        assert lines[int(index)]["right"] == right
+    for picture, width, height in re.findall(r'src="([^"]+)".*?width="(\d+)" height="(\d+)"', text):
+        with Image.open(tmp_path / "K8" / picture) as image:
+            assert image.size == (int(width), int(height))
     assert all((tmp_path / "K8" / source).is_file() for source in re.findall(r'src="([^"]+)"', text))
     assert "Share of active triplets" in text
     assert ">validation</h3>" in text
@@ -244,14 +289,21 @@ def test_a_damaged_history_is_told(tmp_path, evaluate, users_mistake):
 
 
 def test_every_query_is_a_line_of_results_csv(tmp_path, evaluate):
-    made_run(tmp_path)
+    codes = made_run(tmp_path)
     evaluate(f"--dump_dir={tmp_path}", "--k=3", "--interval=0")
     lines = list(csv.DictReader(io.StringIO((tmp_path / "K8/results.csv").read_text())))
     assert [line["index"] for line in lines] == [str(index) for index in range(12)]
     assert lines[4]["path"] == "beach/08.png"
     mean = np.mean([float(line["AP@3"]) for line in lines])
     assert mean == pytest.approx(results(tmp_path / "K8")["mAP@3"], abs=1e-6)
-    assert all((line["right"] == "3") == (line["nearest_wrong"] == "") for line in lines)
+    right = [int(line["right"]) for line in lines]
+    assert np.mean(right) / 3 == pytest.approx(results(tmp_path / "K8")["P@3"])
+    for line, count in zip(lines, right, strict=True):
+        assert (count == 3) == (line["nearest_wrong"] == "")
+        assert not line["nearest_wrong"].startswith(line["class"])
+    # The first query, by hand: the third nearest of the other test images.
+    bits = hamming.unpack(codes.codes, 8)[[part == "test" for part in codes.split]]
+    assert int(lines[0]["farthest"]) == sorted((bits[1:] != bits[0]).sum(axis=1))[2]
 
 
 def made_features(dump_dir, codes: Codes, order=None) -> None:
@@ -288,10 +340,27 @@ def test_vectors_that_do_not_belong_to_the_codes_are_left_out_and_said(tmp_path,
     made_features(tmp_path, codes)
     files.write_npz(tmp_path / "K8/activations.npz", {"activations": np.zeros((18, 8), np.float32)})
     done = evaluate(f"--dump_dir={tmp_path}", "--k=3", "--interval=0")
-    assert done.returncode == 0
+    assert done.returncode == 0, done.stderr
     assert [row["what"] for row in results(tmp_path / "K8")["costs"]] == ["codes"]
     assert "features.npz has changed since the training" in done.stdout
     assert "activations.npz is not the one" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "content", [{}, {"activations": np.zeros((18, 7), np.float32)}, {"activations": np.zeros((18, 8))}]
+)
+def test_activations_of_another_shape_are_left_out_and_said(tmp_path, evaluate, content):
+    codes = made_run(tmp_path)
+    files.write_npz(tmp_path / "K8/activations.npz", {"paths": np.array(codes.paths), **content})
+    done = evaluate(f"--dump_dir={tmp_path}", "--k=3", "--interval=0")
+    assert done.returncode == 0, done.stderr
+    assert "activations.npz does not hold 8 float32" in done.stdout
+
+
+def test_bits_that_fill_no_whole_byte_cost_the_next_one(tmp_path, evaluate):
+    made_run(tmp_path, bits=10)
+    evaluate(f"--dump_dir={tmp_path}", "--k=3", "--interval=0")
+    assert [row["bytes_per_image"] for row in results(tmp_path / "K8")["costs"]] == [2]
 
 
 def test_features_that_lack_images_are_left_out_and_said(tmp_path, evaluate):
@@ -316,8 +385,18 @@ def test_the_table_over_all_runs(tmp_path, evaluate):
     assert counts == {("clean", "2"), ("CONTAMINATED", "1")}
     assert "copy has the very codes of K8_seed0" in done.stderr
     assert "half is not trained to the end" in done.stderr
+    assert f"written to {tmp_path / 'table.md'} and {tmp_path / 'table.csv'}" in done.stdout
     # Without results there are none afterwards: the table writes nothing into the runs.
     assert not list(tmp_path.glob("*/results.json"))
+
+
+def test_the_table_keeps_each_data_set_together(tmp_path, evaluate):
+    for name, dataset in (("a", "AID"), ("b", "UCMD")):
+        made_run(tmp_path, name, seed=len(name + dataset), per_class=12, run={"dataset": dataset})
+    evaluate(f"--dump_dir={tmp_path}", "--table")
+    order = [line["dataset"] for line in csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text()))]
+    assert order == sorted(order)
+    assert {"AID", "UCMD"} == set(order)
 
 
 def test_the_table_holds_the_published_figures_at_their_cut_off_only(tmp_path, evaluate):
