@@ -37,6 +37,12 @@ def parser() -> cli.Parser:
         help=f"iterations (those of the data set if unsaid, {ORTHOHASH_ITERATIONS} for orthohash)",
     )
     parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of the matrix products while training; the saved network is float32",
+    )
+    parser.add_argument(
         "--validate",
         type=cli.fraction,
         help="hold back this share of the training images, log their mAP@20, keep the network that serves them best",
@@ -140,7 +146,7 @@ def settings(flags: argparse.Namespace, bits: int, seed: int, features: "Feature
         "batch_size": flags.BATCH_SIZE,
         "iterations": flags.ITERS or usual,
         "seed": seed,
-        "precision": "float32",
+        "precision": flags.precision,
         "validate": flags.validate or 0.0,
         "patience": flags.patience or 0,
     }

@@ -1,5 +1,6 @@
 """One training run from start to finish: build what `run.json` describes, train or continue, write what it leaves."""
 
+import dataclasses
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -34,15 +35,18 @@ def run(content: dict[str, Any], inputs: Inputs, folder: Path, save_seconds: flo
     progress = training.resume(learner, part, name, console, validation)
     training.train(learner, progress, task.iterations, part, name, console, save_seconds, validation)
     outcome = {"seconds": round(progress.seconds, 3), **_machine()}
+    # built anew, so that the saved network computes in float32 whatever it was trained in
+    network = METHODS[content["loss"]](dataclasses.replace(task, precision="float32")).network
+    network.set_weights(learner.method.network.get_weights())
     if validation:
-        learner.method.network.set_weights(validation.weights)
+        network.set_weights(validation.weights)
         outcome |= {"best_iteration": validation.best_iteration, "best_validation": validation.best}
         console.say(f"best at iteration {validation.best_iteration}: {validation.best:.4f} mAP@20 of held-back images")
 
-    found = activations(learner.method.network, features.features[inputs.used])
+    found = activations(network, features.features[inputs.used])
     codes = hamming.pack(hamming.binarise(found))
     with files.replacing(folder / "model.keras") as path:
-        learner.method.network.save(path)
+        network.save(path)
     columns = training.columns(learner, validation)
     runs.write_outcome(folder, inputs, codes, found, progress.history, columns)
     runs.finish(folder, content, outcome)

@@ -33,7 +33,11 @@ class Adam:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What a method is built for. `labels` [n] int32 are those of the training images."""
+    """What a method is built for. `labels` [n] int32 are those of the training images.
+
+    `precision` is that of the products while training, "float32" or "bfloat16"; weights, losses and updates are
+    float32 always, and so is the use of the trained network.
+    """
 
     labels: np.ndarray
     width: int
@@ -79,7 +83,7 @@ def mhcln(task: Task) -> Method:
 
 def orthohash(task: Task) -> Method:
     """Hoe et al., NeurIPS 2021: images of all classes a batch, batch norm before the sign, cosine to fixed targets."""
-    network, trained = orthohash_network(task.width, task.bits, task.seed)
+    network, trained = orthohash_network(task.width, task.bits, task.seed, task.precision)
     targets = tf.constant(class_targets(int(task.labels.max()) + 1, task.bits, task.seed), tf.float32)
 
     def rate(iteration: tf.Tensor) -> tf.Tensor:

@@ -34,20 +34,23 @@ def published_network(width: int, bits: int, seed: int, precision: str = "float3
     return keras.Model(inputs, outputs, name="mhcln")
 
 
-def orthohash_network(width: int, bits: int, seed: int) -> tuple[keras.Model, keras.Model]:
+def orthohash_network(width: int, bits: int, seed: int, precision: str = "float32") -> tuple[keras.Model, keras.Model]:
     """The network of the `orthohash` method: `width` features -> 512 -> `bits`, batch norm before the sign.
 
     Answers the network that is saved, ending in a sigmoid so that a bit is again an activation above 0.5, and the
     one that is trained, which shares its layers and ends before the sigmoid. Batch norm centres each bit, so that it
     is set for about half of the images (Hoe et al., NeurIPS 2021, section 3.4).
     """
+    policy = _policy(precision)
     inputs = keras.Input((width,), name="features", dtype="float32")
-    hidden = keras.layers.Dense(ORTHOHASH_HIDDEN, kernel_initializer=_initializer(seed, 0), name="hidden")(inputs)
-    hidden = keras.layers.LeakyReLU(negative_slope=SLOPE, name="leaky")(hidden)
-    hidden = keras.layers.Dropout(DROPOUT, seed=seed, name="dropout")(hidden)
-    bits_before = keras.layers.Dense(bits, kernel_initializer=_initializer(seed, 1), name="bits")(hidden)
-    outputs = keras.layers.BatchNormalization(momentum=NORM_MOMENTUM, name="centre")(bits_before)
-    activations = keras.layers.Activation("sigmoid", name="activations")(outputs)
+    hidden = keras.layers.Dense(
+        ORTHOHASH_HIDDEN, kernel_initializer=_initializer(seed, 0), name="hidden", dtype=policy
+    )(inputs)
+    hidden = keras.layers.LeakyReLU(negative_slope=SLOPE, name="leaky", dtype=policy)(hidden)
+    hidden = keras.layers.Dropout(DROPOUT, seed=seed, name="dropout", dtype=policy)(hidden)
+    logits = keras.layers.Dense(bits, kernel_initializer=_initializer(seed, 1), name="bits", dtype=policy)(hidden)
+    outputs = keras.layers.BatchNormalization(momentum=NORM_MOMENTUM, name="centre", dtype="float32")(logits)
+    activations = keras.layers.Activation("sigmoid", name="activations", dtype="float32")(outputs)
     return keras.Model(inputs, activations, name="orthohash"), keras.Model(inputs, outputs, name="orthohash_outputs")
 
 

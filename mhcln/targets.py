@@ -18,8 +18,10 @@ def class_targets(classes: int, bits: int, seed: int) -> np.ndarray:
     the bit that most lowers the sum over pairs of 3^-distance, until none does; the best of 8 such starts is
     taken, by smallest distance, then by the fewest pairs at it.
 
-    Raises UserError where there are fewer codes than classes.
+    Raises UserError where there are fewer than two classes, or fewer codes than classes.
     """
+    if classes < 2:
+        raise UserError("the training images are of one class; codes that tell classes apart need two")
     if bits < 63 and 2**bits < classes:
         raise UserError(f"{bits} bits make {2**bits} codes, too few for {classes} classes; take more HASH_BITS")
     rng = np.random.default_rng(seed)

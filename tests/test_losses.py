@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from mhcln.losses import mhcln_terms
+from mhcln.losses import mhcln_terms, orthohash_terms
+from mhcln.runtime import tf
 
 
 def by_hand(s: np.ndarray, alpha: float) -> dict[str, float]:
@@ -55,3 +56,24 @@ def test_worked_example():
 
 def test_all_zero_activations_give_a_finite_loss():
     assert float(mhcln_terms(np.zeros((3, 4), np.float32), 0.2)["total"]) == pytest.approx(0.2 - 0.00025 + 0.25)
+
+
+def orthohash_by_hand(outputs, labels, targets, margin, scale):
+    losses, right = [], []
+    for z, label in zip(outputs.astype(np.float64), labels, strict=True):
+        cosines = [z @ t / np.linalg.norm(z) / np.linalg.norm(t) for t in targets.astype(np.float64)]
+        right.append(int(np.argmax(cosines)) == label)
+        logits = [scale * (c - margin * (i == label)) for i, c in enumerate(cosines)]
+        losses.append(np.log(np.sum(np.exp(logits))) - logits[label])
+    return np.mean(losses), np.mean(right)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_orthohash_matches_a_plain_loop(seed):
+    rng = np.random.default_rng(seed)
+    outputs = rng.normal(size=(9, 6)).astype(np.float32)
+    labels, targets = rng.integers(0, 4, 9).astype(np.int32), rng.choice([-1.0, 1.0], (4, 6)).astype(np.float32)
+    terms = orthohash_terms(outputs, tf.constant(labels), tf.constant(targets), margin=0.3, scale=5.0)
+    total, accuracy = orthohash_by_hand(outputs, labels, targets, 0.3, 5.0)
+    assert float(terms["total"]) == pytest.approx(total, abs=1e-5)
+    assert float(terms["accuracy"]) == pytest.approx(accuracy)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mhcln.network import published_network
+from mhcln.network import orthohash_network, published_network
 from mhcln.runtime import keras
 
 
@@ -46,3 +46,30 @@ def test_saved_model_loads_in_safe_mode_with_nothing_but_keras(tmp_path):
     features = np.random.default_rng(1).normal(size=(5, 6)).astype(np.float32)
     assert (loaded(features).numpy() == network(features).numpy()).all()
     assert all(type(layer).__module__.startswith("keras.") for layer in loaded.layers)
+
+
+def test_orthohash_shares_its_layers_and_puts_the_bit_at_one_half():
+    network, trained = orthohash_network(6, 4, seed=0)
+    features = np.random.default_rng(1).normal(size=(50, 6)).astype(np.float32)
+    for _ in range(60):  # the running statistics of batch norm reach those of the batch
+        before = trained(features, training=True)
+    assert np.abs(before.numpy().mean(axis=0)).max() < 1e-5
+    outputs, activations = trained(features).numpy(), network(features).numpy()
+    assert ((outputs > 0) == (activations > 0.5)).all()
+    assert (np.abs(outputs.mean(axis=0)) < 0.5).all()  # near 0; dropout moved the running mean a little
+
+
+def test_orthohash_drops_a_part_of_the_hidden_layer_only_while_training():
+    _, trained = orthohash_network(6, 4, seed=0)
+    features = np.random.default_rng(1).normal(size=(20, 6)).astype(np.float32)
+    assert (trained(features).numpy() == trained(features).numpy()).all()
+    assert (trained(features, training=True).numpy() != trained(features, training=True).numpy()).any()
+
+
+@pytest.mark.parametrize("build", [published_network, lambda *rest: orthohash_network(*rest)[0]])
+def test_bfloat16_keeps_float32_weights_and_comes_close(build):
+    exact, rough = build(16, 8, 0, "float32"), build(16, 8, 0, "bfloat16")
+    assert {str(weight.dtype) for weight in rough.get_weights()} == {"float32"}
+    features = np.random.default_rng(1).normal(size=(20, 16)).astype(np.float32)
+    difference = np.abs(rough(features).numpy() - exact(features).numpy()).max()
+    assert 0 < difference < 0.02

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mhcln.errors import UserError
 from mhcln.runtime import tf
-from mhcln.sampling import BLOCK, triplet_sampler
+from mhcln.sampling import BLOCK, triplet_sampler, uniform_sampler
 
 
 def draw(sampler, iteration: int) -> np.ndarray:
@@ -88,3 +88,15 @@ def test_batch_size_must_be_a_multiple_of_three(batch_size):
 def test_labels_without_triplets_are_refused(labels):
     with pytest.raises(UserError, match="no triplets"):
         triplet_sampler(np.array(labels), 3, seed=0)
+
+
+def test_uniform_batches_reach_every_image_about_equally():
+    sampler = uniform_sampler(10, 25, seed=3)
+    rows = np.concatenate([sampler(tf.constant(number, tf.int64)).numpy() for number in range(4)])
+    assert rows.shape == (4 * BLOCK, 25)
+    counts = np.bincount(rows.ravel(), minlength=10)
+    expected = rows.size / 10
+    assert ((counts - expected) ** 2 / expected).sum() < 27.9  # 9 degrees of freedom, p = 0.001; the draw is seeded
+    assert (rows[:BLOCK] != rows[BLOCK : 2 * BLOCK]).any()
+    assert (draw(sampler, 70) == draw(uniform_sampler(10, 25, seed=3), 70)).all()
+    assert (draw(sampler, 70) != draw(uniform_sampler(10, 25, seed=4), 70)).any()

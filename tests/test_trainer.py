@@ -147,6 +147,9 @@ def test_same_seed_gives_the_same_codes_and_another_seed_others(trained, run_scr
         (("--ALPHA=nan",), ["margin"]),
         (("--HASH_BITS=8,16", "--run_name=one"), ["--run_name"]),
         (("--run_name=../out",), ["not the name of a folder"]),
+        (("--loss=softmax",), ["--loss"]),
+        (("--patience=3",), ["--validate"]),
+        (("--HASH_BITS=1", "--loss=orthohash"), ["1 bits make 2 codes", "HASH_BITS"]),
     ],
 )
 def test_mistakes_are_one_line(trained, run_script, users_mistake, flags, words):
@@ -204,6 +207,45 @@ def test_sweep_trains_each_length_on_each_split_and_skips_what_is_done(tmp_path,
     assert two.returncode == 0, two.stderr
     assert two.stdout.count("done already") == 3
     assert (tmp_path / "K9_seed3/codes.npz").exists()
+
+
+def test_orthohash_is_a_run_of_the_same_files_and_the_same_codes_again(trained, run_script):
+    flags = ("--loss=orthohash", "--HASH_BITS=12", "--BATCH_SIZE=10", "--ITERS=120", "--validate=0.2", "--patience=9")
+    for more in ((), ("--run_name=once_more",)):
+        done = run_script("trainer.py", *flags, *more, "--dump_dir", trained)
+        assert done.returncode == 0, done.stderr
+    run_dir, again = trained / "K12_orthohash", trained / "once_more"
+    run = artifacts.read_run(run_dir)
+    assert (run["loss"], run["validate"], run["patience"]) == ("orthohash", 0.2, 9)
+    assert run["best_iteration"] in (100, 120)
+    assert set(run["files"]) == {"model.keras", "history.csv", "codes.npz", "activations.npz"}
+    assert len(artifacts.read_codes(run_dir).paths) == CLASSES * PER_CLASS
+    header = (run_dir / "history.csv").read_text().splitlines()[0]
+    assert header == "iteration,total,accuracy,distinct_codes,validation_mAP@20"
+    assert_same_run(run_dir, again)
+
+
+def test_orthohash_runs_for_2000_iterations_unless_told():
+    import trainer
+
+    flags = trainer.parser().parse_args(["--loss=orthohash"])
+    features = Features(None, np.zeros(0, np.int32), [], [], "AID", "", "")
+    assert trainer.settings(flags, 32, 0, features)["iterations"] == 2000
+    assert trainer.default_name("orthohash", 32, None) == "K32_orthohash"
+    assert trainer.default_name("orthohash", 16, 3) == "K16_orthohash_seed3"
+    assert trainer.default_name("mhcln", 16, None) == "K16"
+
+
+def test_bfloat16_saves_a_network_that_computes_in_float32(trained, run_script):
+    from mhcln.runtime import keras
+
+    done = run_script("trainer.py", *FLAGS, "--precision=bfloat16", "--run_name=rough", "--dump_dir", trained)
+    assert done.returncode == 0, done.stderr
+    assert artifacts.read_run(trained / "rough")["precision"] == "bfloat16"
+    model = keras.models.load_model(trained / "rough/model.keras", safe_mode=True, compile=False)
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+    found, exact = (arrays(trained / name / "activations.npz")["activations"] for name in ("rough", "K12"))
+    assert 0 < np.abs(found - exact).max() < 0.2
 
 
 def test_unknown_seed_of_several_splits_is_refused(tmp_path, run_script, users_mistake):

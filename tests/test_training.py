@@ -16,6 +16,7 @@ from mhcln.learner import Learner, activations
 from mhcln.methods import METHODS, Task
 from mhcln.runtime import tf
 from mhcln.sampling import BLOCK
+from mhcln.validation import Validation
 
 CLASSES, PER_CLASS, WIDTH = 3, 6, 8
 
@@ -27,10 +28,10 @@ def images(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return (centres[labels] + 0.3 * rng.normal(size=(len(labels), WIDTH))).astype(np.float32), labels
 
 
-def learner(features: np.ndarray | None = None, seed: int = 0, alpha: float = 0.2) -> Learner:
+def learner(features: np.ndarray | None = None, seed: int = 0, method: str = "mhcln") -> Learner:
     made, labels = images()
-    task = Task(labels, WIDTH, bits=5, alpha=alpha, batch_size=6, iterations=250, seed=seed)
-    return Learner(METHODS["mhcln"](task), made if features is None else features, labels)
+    task = Task(labels, WIDTH, bits=5, alpha=0.2, batch_size=6, iterations=250, seed=seed)
+    return Learner(METHODS[method](task), made if features is None else features, labels)
 
 
 def same(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> bool:
@@ -56,8 +57,9 @@ def test_ten_steps_of_the_published_code(shared):
     np.testing.assert_allclose(activations(method.network, features[:8]), golden["activations_after"], atol=1e-4)
 
 
-def test_how_many_iterations_a_call_runs_changes_nothing():
-    one_by_one, at_once, uneven = learner(), learner(), learner()
+@pytest.mark.parametrize("method", METHODS)
+def test_how_many_iterations_a_call_runs_changes_nothing(method):
+    one_by_one, at_once, uneven = (learner(method=method) for _ in range(3))
     for _ in range(BLOCK + 12):
         one_by_one.advance(1)
     at_once.advance(BLOCK + 12)
@@ -210,3 +212,49 @@ def test_activations_do_not_depend_on_the_block_they_come_in(monkeypatch):
     monkeypatch.setattr("mhcln.learner.ROWS_PER_CALL", 5)
     np.testing.assert_allclose(activations(network, features), whole, atol=1e-6)
     assert whole.shape == (len(features), 5)
+
+
+@pytest.mark.parametrize("stop", [100, 130, 200])
+def test_validation_keeps_the_best_network_and_resumes_to_the_same_end(tmp_path, console, stop):
+    features, labels = images(seed=1)
+
+    def watched() -> Validation:
+        return Validation(features, labels)
+
+    whole, undisturbed, seen = learner(method="orthohash"), Progress(), watched()
+    training.train(whole, undisturbed, 250, tmp_path / "whole", "run", console, validation=seen)
+    scores = [row[-1] for row in undisturbed.history]
+    assert (seen.best, seen.best_iteration) == (max(scores), undisturbed.history[int(np.argmax(scores))][0])
+    first, part, before = learner(method="orthohash"), Progress(), watched()
+    training.train(first, part, stop // 100 * 100, tmp_path / "part", "run", console, validation=before)
+    first.advance(stop - first.iteration)
+    training.checkpoints.save(tmp_path / "part", {**first.state(), **before.state()}, part, "run")
+    second, after = learner(method="orthohash"), watched()
+    progress = training.resume(second, tmp_path / "part", "run", console, after)
+    training.train(second, progress, 250, tmp_path / "part", "run", console, validation=after)
+    assert same(second.state(), whole.state())
+    assert progress.history == undisturbed.history
+    assert same(after.state(), seen.state())
+
+
+def test_patience_ends_training(tmp_path, console):
+    features, labels = images()
+    pupil, progress = learner(), Progress()
+    seen = Validation(features[::9], labels[::9] * 0, patience=2)  # one class: every look scores 1
+    training.train(pupil, progress, 1000, tmp_path, "run", console, validation=seen)
+    assert pupil.iteration == 300
+    assert (seen.best, seen.best_iteration) == (1.0, 100)
+    assert len(progress.history[0]) == len(training.columns(pupil, seen))
+
+
+def test_watched_weights_are_those_of_the_best_look():
+    features, labels = images()
+    pupil, seen = learner(), Validation(features, labels)
+    seen.look(pupil.method.network, 0)
+    kept = [weight.copy() for weight in seen.weights]
+    seen.best = 2.0  # nothing can be better
+    pupil.advance(5)
+    seen.look(pupil.method.network, 5)
+    assert seen.looks_since == 1
+    assert all((a == b).all() for a, b in zip(seen.weights, kept, strict=True))
+    assert any((a != b).any() for a, b in zip(kept, pupil.method.network.get_weights(), strict=True))
