@@ -1,42 +1,115 @@
+import tracemalloc
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mhcln import hamming
+from mhcln import hamming, nearest, search
 from mhcln.errors import UserError
 
 
 def brute_force(queries, archive, k, exclude):
-    """Bit lists compared one pair at a time and sorted by (distance, row): what the published evaluator does."""
-    rows, distances = [], []
-    for number, query in enumerate(queries):
-        ranked = sorted(
-            (int(np.sum(query != code)), row) for row, code in enumerate(archive) if row != exclude[number]
-        )[:k]
-        rows.append([row for _, row in ranked])
-        distances.append([distance for distance, _ in ranked])
-    return rows, distances
+    """Bits compared one by one, then sorted by (distance, row): the published evaluator's order."""
+    distances = (queries[:, None] != archive[None]).sum(axis=2)
+    distances[np.arange(len(queries))[exclude >= 0], exclude[exclude >= 0]] = 10_000
+    rows = np.argsort(distances, axis=1, kind="stable")[:, :k]
+    return rows, np.take_along_axis(distances, rows, axis=1)
 
 
-@st.composite
-def cases(draw):
-    bits, n, q = draw(st.integers(1, 70)), draw(st.integers(1, 40)), draw(st.integers(1, 6))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    centres = rng.random((draw(st.integers(1, 8)), bits)) < 0.5
-    flips = draw(st.sampled_from([0, 0.02, 0.2, 0.5]))
+def check(queries, archive, k, exclude):
+    rows, distances = hamming.Index(hamming.pack(archive)).search(hamming.pack(queries), k, exclude)
+    expected_rows, expected_distances = brute_force(queries, archive, k, exclude)
+    np.testing.assert_array_equal(rows, expected_rows)
+    np.testing.assert_array_equal(distances, expected_distances)
+    assert (rows.dtype, distances.dtype) == (np.int64, np.uint16)
+
+
+def random_case(rng, max_bits=70, max_rows=60):
+    """Codes around a few centres, as a trained network makes them: from all equal to uniformly random."""
+    bits, n, q = rng.integers(1, max_bits + 1), rng.integers(1, max_rows + 1), rng.integers(1, 9)
+    centres = rng.random((rng.integers(1, 9), bits)) < 0.5
+    flips = rng.choice([0, 0.02, 0.2, 0.5])
     archive, queries = (
         centres[rng.integers(len(centres), size=size)] ^ (rng.random((size, bits)) < flips) for size in (n, q)
     )
-    exclude = rng.integers(-1, n, size=q) if n > 1 and draw(st.booleans()) else np.full(q, -1)
-    return queries, archive, draw(st.integers(1, n - int((exclude >= 0).any()))), exclude
+    exclude = rng.integers(-1, n, size=q) if n > 1 and rng.random() < 0.5 else np.full(q, -1)
+    return queries, archive, rng.integers(1, n + 1 - (exclude >= 0).any()), exclude
 
 
-@given(cases())
-def test_search_is_the_brute_force_order(case):
-    queries, archive, k, exclude = case
-    rows, distances = hamming.Index(hamming.pack(archive)).search(hamming.pack(queries), k, exclude)
-    assert (rows.tolist(), distances.tolist()) == brute_force(queries, archive, k, exclude)
+@pytest.fixture(params=["as measured", "always look up", "tiny blocks"])
+def costs(request, monkeypatch):
+    """Small cases would only ever be scanned in one block: make every way of searching take its turn."""
+    if request.param == "always look up":
+        monkeypatch.setattr(search, "LOOKUP", 0)
+        monkeypatch.setattr(search, "CANDIDATE", 1e-9)
+        monkeypatch.setattr(search, "MANY", 1)
+    if request.param == "tiny blocks":
+        monkeypatch.setattr(search, "LOOKUP", 0.1)
+        monkeypatch.setattr(search, "CANDIDATE", 0.05)
+        monkeypatch.setattr(search, "MANY", 1)
+        monkeypatch.setattr(search, "SAMPLE", 2)
+        monkeypatch.setattr(search, "TILE", 4)
+        monkeypatch.setattr(nearest, "TILE", 4)
+        monkeypatch.setattr(hamming, "BLOCK", 3)
+
+
+@pytest.mark.usefixtures("costs")
+def test_search_is_the_brute_force_order():
+    rng = np.random.default_rng(5)
+    bits = 12 if search.LOOKUP == 0 else 70
+    for _ in range(800 if search.TILE == 4 else 1500):
+        check(*random_case(rng, bits, 30))
+
+
+@pytest.mark.usefixtures("costs")
+def test_long_codes():
+    rng = np.random.default_rng(6)
+    for _ in range(50):
+        queries, archive, k, exclude = random_case(rng, 12)
+        check(np.repeat(queries, 70, axis=1), np.repeat(archive, 70, axis=1), k, exclude)
+
+
+@pytest.mark.parametrize("bits", [1, 8, 20, 32, 64, 65, 300])
+@pytest.mark.parametrize("n", [1, 2, 50])
+def test_codes_all_equal_come_in_storage_order(bits, n):
+    archive = np.ones((n, bits), bool)
+    for k in range(1, n + 1):
+        check(archive[:3], archive, k, np.full(min(n, 3), -1))
+    for k in range(1, n):
+        check(archive, archive, k, np.arange(n))
+
+
+def large(bits, n, flips, seed=0):
+    rng = np.random.default_rng(seed)
+    centres = rng.random((50, bits)) < 0.5
+    return centres[rng.integers(50, size=n)] ^ (rng.random((n, bits)) < flips)
+
+
+@pytest.mark.parametrize("bits", [20, 32, 64])
+@pytest.mark.parametrize("flips", [0.01, 0.1, 0.5])
+def test_large_archives(bits, flips):
+    queries, archive = large(bits, 8, flips, seed=1), large(bits, 90_000, flips)
+    check(queries, archive, 20, np.full(8, -1))
+    far = ~archive[:8]
+    check(far, archive, 20, np.full(8, -1))
+
+
+@pytest.mark.parametrize("width", [4, 8])
+@pytest.mark.parametrize("repeating", [False, True])
+def test_memory_stays_within_three_times_the_codes(width, repeating):
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 256, size=(1_000_000, width), dtype=np.uint8)
+    if repeating:
+        codes = codes[rng.integers(100_000, size=len(codes))]
+    queries = rng.integers(0, 256, size=(300, width), dtype=np.uint8)
+    tracemalloc.start()
+    index = hamming.Index(codes)
+    tracemalloc.reset_peak()
+    rows, distances = index.search(queries, 20)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak <= 3 * codes.nbytes + rows.nbytes + distances.nbytes
 
 
 @given(st.integers(1, 130), st.integers(0, 20))
@@ -47,9 +120,39 @@ def test_pack_and_unpack_are_inverse(bits, n):
     np.testing.assert_array_equal(hamming.unpack(codes, bits), original)
 
 
+def test_a_bit_is_set_above_one_half():
+    assert hamming.binarise(np.float32([[0.5, 0.50001, 0.0, 1.0]])).tolist() == [[False, True, False, True]]
+
+
+@settings(max_examples=50)
+@given(st.integers(1, 300), st.integers(1, 9), st.integers(1, 9))
+def test_distances_count_differing_bits(bits, q, n):
+    rng = np.random.default_rng(bits)
+    queries, archive = rng.random((q, bits)) < 0.5, rng.random((n, bits)) < 0.5
+    distances = hamming.distances(hamming.pack(queries), hamming.pack(archive))
+    np.testing.assert_array_equal(distances, (queries[:, None] != archive[None]).sum(axis=2))
+    assert distances.dtype == np.uint16
+
+
 def test_more_neighbours_than_codes_is_a_users_mistake():
     index = hamming.Index(np.zeros((3, 4), np.uint8))
     with pytest.raises(UserError, match="choose k from 1 to 3"):
         index.search(index.codes, 4)
     with pytest.raises(UserError, match="choose k from 1 to 2"):
         index.search(index.codes, 3, exclude=np.arange(3))
+    with pytest.raises(UserError, match="hash both with one model"):
+        index.search(np.zeros((1, 8), np.uint8), 1)
+
+
+def test_faiss_reads_and_writes_the_same_codes(tmp_path):
+    faiss = pytest.importorskip("faiss", reason="faiss-cpu is not installed")
+    codes = hamming.pack(large(64, 500, 0.1))
+    exported = faiss.IndexBinaryFlat(8 * codes.shape[1])
+    exported.add(codes)
+    faiss.write_index_binary(exported, str(tmp_path / "codes.faiss"))
+
+    imported = faiss.read_index_binary(str(tmp_path / "codes.faiss"))
+    archive = faiss.vector_to_array(imported.xb).reshape(imported.ntotal, imported.code_size)
+    np.testing.assert_array_equal(archive, codes)
+    distances, _ = imported.search(codes[:20], 10)
+    np.testing.assert_array_equal(hamming.Index(archive).search(codes[:20], 10)[1], distances)

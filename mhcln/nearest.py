@@ -1,0 +1,74 @@
+"""The k best rows of many queries, kept while a search goes on."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+FAR = int(np.iinfo(np.uint16).max)  # above every distance: fewer than k rows are known yet
+TILE = 1 << 16  # numbers worked on at a time: what is computed from them fits a level-2 cache
+ROW_BITS, DISTANCE_BITS = np.uint64(32), np.uint64(16)
+QUERY_SHIFT = ROW_BITS + DISTANCE_BITS
+ROW_MASK = np.uint64((1 << 32) - 1)
+
+
+def ranges(first: NDArray[np.integer], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The numbers first[i], first[i] + 1, ..., first[i] + sizes[i] - 1 for every i, one run after another."""
+    ends = np.cumsum(sizes)
+    numbers = np.repeat(first - (ends - sizes), sizes)
+    numbers += np.arange(len(numbers))
+    return numbers
+
+
+class Nearest:
+    """The k best rows known of each of up to 65,536 queries, by (distance, row).
+
+    One sorted array of 64-bit keys: 16 bits of query, 16 of distance, 32 of row.
+    """
+
+    def __init__(self, queries: int, k: int) -> None:
+        self.queries, self.k = queries, k
+        self._keys = np.empty(0, np.uint64)
+        self._starts = np.zeros(queries + 1, np.int64)
+        self._offered: list[NDArray[np.uint64]] = []
+        self._waiting = 0
+
+    def offer(self, query: NDArray[np.integer], distance: NDArray[np.integer], row: NDArray[np.integer]) -> None:
+        """Take rows `[p]` at distances `[p]` from queries `[p]` into account; a row may be offered twice."""
+        key = query.astype(np.uint64) << QUERY_SHIFT
+        key |= distance.astype(np.uint64) << ROW_BITS
+        key |= row.astype(np.uint64)
+        self._offered.append(key)
+        self._waiting += len(key)
+        if self._waiting > max(TILE, len(self._keys)):
+            self._merge()
+
+    def limits(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Distance and row `[q]` of the k-th best of each query; `FAR` and 0 where fewer are known."""
+        self._merge()
+        full = np.flatnonzero(np.diff(self._starts) == self.k)
+        last = self._keys[self._starts[full] + self.k - 1]
+        distance, row = np.full(self.queries, FAR), np.zeros(self.queries, np.int64)
+        distance[full] = (last >> ROW_BITS) & np.uint64(FAR)
+        row[full] = last & ROW_MASK
+        return distance, row
+
+    def result(self) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
+        """Rows and distances `[q, k]`, once k rows of every query are known."""
+        self._merge()
+        keys = self._keys.reshape(self.queries, self.k)
+        return (keys & ROW_MASK).astype(np.int64), (keys >> ROW_BITS).astype(np.uint16)
+
+    def _merge(self) -> None:
+        if not self._waiting:
+            return
+        keys = np.sort(np.concatenate([self._keys, *self._offered]))
+        self._offered, self._waiting = [], 0
+        new = np.ones(len(keys), bool)
+        np.not_equal(keys[1:], keys[:-1], out=new[1:])
+        keys = keys[new]
+        bounds = np.searchsorted(keys, np.arange(self.queries, dtype=np.uint64) << QUERY_SHIFT)
+        sizes = np.diff(bounds, append=len(keys))
+        kept = np.minimum(sizes, self.k)
+        self._keys = keys if (kept == sizes).all() else keys[ranges(bounds, kept)]
+        self._starts = np.append(0, np.cumsum(kept))
