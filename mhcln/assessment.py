@@ -131,15 +131,16 @@ def _report(run: Run, chosen: Trial, outcome: Evaluation, content: dict[str, Any
         )
         for one in drawn
     ]
-    history = _history(run.folder / "history.csv")
+    history = training_history(run)
     shares = outcome.confusion.tolist()
     page = report.Page(content, run.codes.class_names, run.display_names, shares, history, cards)
     files.write_text(run.folder / REPORT, report.render(page))
 
 
-def _history(path: Path) -> dict[str, list[float]]:
+def training_history(run: Run) -> dict[str, list[float]]:
     """Columns of `history.csv`, NaN for an empty cell; empty where there is no history."""
-    if not path.is_file():
+    path = run.checked("history.csv")
+    if path is None:
         return {}
     try:
         head, *lines = csv.reader(io.StringIO(path.read_text(encoding="utf-8")))

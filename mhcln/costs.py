@@ -55,11 +55,9 @@ def _features(dump_dir: Path, run: Run) -> NDArray[np.float32] | str:
 
 def _activations(_dump_dir: Path, run: Run) -> NDArray[np.float32] | str:
     """Activations [n, K] in the row order of the codes, or why there are none."""
-    path = run.folder / "activations.npz"
-    if not path.is_file():
-        return f"{path} is not there"
-    if run.files.get(path.name, "") not in ("", sha256_of(path)):
-        return f"{path} is not the one that run.json tells of"
+    path = run.checked("activations.npz")
+    if path is None:
+        return f"{run.folder / 'activations.npz'} is not there"
     arrays = read_npz(path, artifacts.TRAIN, ["activations", "paths"])
     activations, paths = arrays.get("activations"), arrays.get("paths", np.array([])).tolist()
     if activations is None or activations.shape != (len(paths), run.codes.bits) or activations.dtype != np.float32:

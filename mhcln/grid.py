@@ -1,6 +1,6 @@
 """Where the images of a picture stand: the geometry of the grid, in pixels."""
 
-COLUMNS = 5  # of the published pictures, which have 4 rows at k = 20
+COLUMNS = 4  # published UCMD/eval.py: plt.subplots(5, 4), 5 rows at k = 20
 TILE = 128  # side of an image
 FRAME = 4
 SIDE = TILE + 2 * FRAME

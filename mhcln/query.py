@@ -149,11 +149,9 @@ def images_of(wanted: str, standard_input: Iterable[str]) -> list[Path]:
 
 def load_model(run: Run) -> keras.Model:
     """The hashing network of a run; raises UserError where it is not the one that made the run's codes."""
-    path = run.folder / "model.keras"
-    if not path.is_file():
-        raise UserError(f"{path} is missing; make it with {artifacts.TRAIN}")
-    if files.sha256_of(path) != run.files.get("model.keras"):
-        raise UserError(f"{path} is not the model that made the codes of {run.folder}; make it with {artifacts.TRAIN}")
+    path = run.checked("model.keras")
+    if path is None or path.name not in run.files:
+        raise UserError(f"{run.folder} holds no model.keras that run.json tells of; make it with {artifacts.TRAIN}")
     return keras.models.load_model(path, safe_mode=True, compile=False)
 
 

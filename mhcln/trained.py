@@ -32,6 +32,15 @@ class Run:
     display_names: list[str]
     files: dict[str, str]
 
+    def checked(self, name: str) -> Path | None:
+        """A file of the run folder, None where there is none; raises UserError if it is not the trainer's."""
+        path = self.folder / name
+        if not path.is_file():
+            return None
+        if self.files.get(name) not in (None, sha256_of(path)):
+            raise UserError(f"{path} is not the one that run.json tells of; make it again with {artifacts.TRAIN}")
+        return path
+
     @property
     def stamp(self) -> str | None:
         """What must stand beside every figure of a contaminated run; None for a clean one."""

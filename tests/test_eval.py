@@ -335,15 +335,20 @@ def test_what_hashing_costs(tmp_path, evaluate):
     assert "8 floats" in done.stdout
 
 
-def test_vectors_that_do_not_belong_to_the_codes_are_left_out_and_said(tmp_path, evaluate):
-    codes = made_run(tmp_path, run={"features_sha256": "00", "files": {"activations.npz": "00"}})
+def test_features_made_since_the_training_are_left_out_and_said(tmp_path, evaluate):
+    codes = made_run(tmp_path, run={"features_sha256": "00"})
     made_features(tmp_path, codes)
-    files.write_npz(tmp_path / "K8/activations.npz", {"activations": np.zeros((18, 8), np.float32)})
     done = evaluate(f"--dump_dir={tmp_path}", "--k=3", "--interval=0")
     assert done.returncode == 0, done.stderr
     assert [row["what"] for row in results(tmp_path / "K8")["costs"]] == ["codes"]
     assert "features.npz has changed since the training" in done.stdout
-    assert "activations.npz is not the one" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["activations.npz", "history.csv"])
+def test_files_that_the_trainer_did_not_write_are_refused(tmp_path, evaluate, users_mistake, name):
+    made_run(tmp_path, run={"files": {name: "00"}})
+    (tmp_path / "K8" / name).write_bytes(b"other")
+    users_mistake(evaluate(f"--dump_dir={tmp_path}", "--k=3", "--interval=0"), f"{name} is not the one that run.json")
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ def test_a_changed_model_is_refused(pipeline, ask, users_mistake):
     try:
         model.write_bytes(whole[:-1] + b"x")
         users_mistake(
-            ask("--query", pipeline / "images" / "beach" / "beach0.tif"), "is not the model that made the codes"
+            ask("--query", pipeline / "images" / "beach" / "beach0.tif"), "is not the one that run.json tells of"
         )
     finally:
         model.write_bytes(whole)
