@@ -57,6 +57,8 @@ class _Reader:
         scaling = self._scaling()
         for name in self._order():
             self._add(name)
+        if not isinstance(self.layers.get(OUTPUT), Pool):
+            raise ValueError(f"node {OUTPUT!r} is no pooling")
         return Network(needed(self.layers, OUTPUT), INPUT, scaling)
 
     def _scaling(self) -> Scaling:

@@ -77,7 +77,8 @@ def turned(images: "tf.Tensor", view: int) -> "tf.Tensor":
 def compiled(network: Network, precision: str) -> Callable[["tf.Tensor"], "tf.Tensor"]:
     """The network as one TF2 function of [batch, 299, 299, 3] float32, its weights frozen into it.
 
-    Convolutions run in `precision`; the last layer, an average over space, and the answer are float32.
+    Convolutions run in `precision`; the last layer, an average over space, and the answer are float32. Raises
+    UserError where a layer cannot read what the layers before it give.
     """
     dtype = tf.dtypes.as_dtype(precision)
     height, width = network.scaling.size
@@ -93,6 +94,11 @@ def compiled(network: Network, precision: str) -> Callable[["tf.Tensor"], "tf.Te
         answer = _apply(final, values)
         return tf.reshape(answer, [-1, answer.shape[1] * answer.shape[2] * answer.shape[3]])
 
+    try:
+        run.get_concrete_function()
+    except ValueError as error:
+        what = " ".join(str(error).split())[:200]
+        raise UserError(f"the layers of the network do not fit each other ({what}); take another file") from error
     return run
 
 

@@ -92,6 +92,9 @@ def spoiled(kind: str):
         nodes["conv_1/batchnorm"].input[1] = "conv/batchnorm/moving_mean"
     elif kind == "corners":
         nodes["ResizeBilinear"].attr["align_corners"].b = True
+    elif kind == "output":
+        nodes["pool_3"].op = "Relu"
+        nodes["pool_3"].input[0] = "conv_1"
     elif kind == "padding":
         nodes["pool"].attr["padding"].s = b"EXPLICIT"
     elif kind == "axis":
@@ -114,11 +117,19 @@ KINDS = (
 )
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "axis"])
+@pytest.mark.parametrize("kind", [*KINDS, "axis", "output"])
 def test_a_graph_with_a_surprise_is_refused(tmp_path, console, kind):
     (tmp_path / "classify_image_graph_def.pb").write_bytes(spoiled(kind))
     with pytest.raises(UserError, match=r"classify_image_graph_def.pb is not the Inception graph"):
         inception.open_backbone(console, tmp_path)
+
+
+def test_a_graph_whose_layers_do_not_fit_is_refused(tmp_path, console):
+    graph = graphs.small_graph()
+    nodes = {node.name: node for node in graph.node}
+    nodes["mixed/conv/Conv2D"].input[0] = "Mul"
+    with pytest.raises(UserError, match="layers of the network do not fit"):
+        inception.open_backbone(console, graphs.write_graph(tmp_path, graph).parent)
 
 
 def test_a_file_that_is_no_graph_is_refused(tmp_path, console):
@@ -225,8 +236,9 @@ def test_imagenet_weights_come_from_the_cache_or_one_line_says_where_to_put_them
 def test_random_weights_follow_from_the_seed_and_tell_images_apart(console):
     backbone = inception.open_backbone(console, None, random_seed=7)
     assert backbone.extractor.startswith("random-inception-v3 avg_pool; seed=7;")
-    assert same_layers(keras_weights.random_network(7), keras_weights.random_network(7))
-    assert not same_layers(keras_weights.random_network(7), keras_weights.random_network(8))
+    seven = keras_weights.random_network(7)
+    assert same_layers(seven, keras_weights.random_network(7))
+    assert not same_layers(seven, keras_weights.random_network(8))
     features = backbone.features(ready(backbone, [jpeg(90, 90) for _ in range(4)]))
     assert 0.01 < features.mean() < 10
     directions = features / np.linalg.norm(features, axis=1, keepdims=True)

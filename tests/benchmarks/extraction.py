@@ -33,6 +33,9 @@ BATCH = 32
 KERAS = "Keras predict, Pillow loop"
 PUBLISHED = "published way, a session per image"
 Rates = dict[str, list[float]]
+OPERATIONS = 11.42e9  # of InceptionV3's convolutions on one image: 2 x output places x kernel size, summed
+FLOOR_SIDE = 2048
+FLOOR_IMAGES = 24
 PUBLISHED_IMAGES = 3  # about a second each
 
 
@@ -58,6 +61,7 @@ def measure(folder: Path, shared: Path | None, count: int, rounds: int) -> None:
     for name, backbone in backbones.items():
         sides[f"network alone, {name}"] = lambda backbone=backbone: network_alone(backbone, ready)
         sides[f"extraction, {name}"] = lambda backbone=backbone: whole_extraction(backbone, scan, folder / "dump")
+        sides[f"floor, {name}"] = floor(name)
     if shared:
         sides[PUBLISHED] = published_way(shared, paths)
     for side in sides.values():
@@ -102,6 +106,20 @@ def in_batches(backbone: Backbone, ready: tf.Tensor):
 
 def network_alone(backbone: Backbone, ready: tf.Tensor) -> int:
     return sum(len(part) for part in in_batches(backbone, ready))
+
+
+def floor(precision: str) -> Callable[[], int]:
+    """As many operations as some images take, as products of square matrices, which no network can beat by much."""
+    square = tf.cast(tf.random.normal([FLOOR_SIDE, FLOOR_SIDE]), precision)
+    product = tf.function(tf.matmul)
+    times = round(FLOOR_IMAGES * OPERATIONS / (2 * FLOOR_SIDE**3))
+
+    def run() -> int:
+        for _ in range(times):
+            product(square, square).numpy()
+        return FLOOR_IMAGES
+
+    return run
 
 
 def whole_extraction(backbone: Backbone, scan: datasets.Scan, dump_dir: Path) -> int:
