@@ -19,8 +19,8 @@ from mhcln.search import Repeated, Spread, differing
 
 THRESHOLD = 0.5  # a bit is set where its sigmoid exceeds this: published UCMD/eval.py
 REPEATING = 0.75  # of codes are distinct at most where keeping one of each pays
-BLOCK = 1 << 17  # neighbours found at a time
-QUERIES = 1 << 8  # searched at a time
+NEIGHBOURS = 1 << 17  # found at a time
+COMPARISONS = 1 << 28  # made at a time
 THREADED = 1 << 25  # comparisons below which a second thread costs more than it gives
 
 
@@ -105,8 +105,9 @@ class Index:
         asked = asked[:, order[first]]
         rows = np.empty((len(first), k), np.int64)
         found = np.empty((len(first), k), np.uint16)
-        threads = min(len(first), os.cpu_count() or 1) if len(first) * len(self) > THREADED else 1
-        step = max(1, min(QUERIES, BLOCK // k, -(-len(first) // threads)))
+        work = len(first) * self._layout.codes.shape[1]
+        threads = min(len(first), os.cpu_count() or 1) if work > THREADED else 1
+        step = max(1, min(NEIGHBOURS // k, COMPARISONS // len(self), -(-len(first) // threads)))
 
         def search(start: int) -> None:
             block = slice(start, start + step)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FAR = int(np.iinfo(np.uint16).max)  # above every distance: fewer than k rows are known yet
-TILE = 1 << 16  # numbers worked on at a time: what is computed from them fits a level-2 cache
+TILE = 1 << 17  # numbers worked on at a time: what is computed from them fits a level-2 cache
 ROW_BITS, DISTANCE_BITS = np.uint64(32), np.uint64(16)
 QUERY_SHIFT = ROW_BITS + DISTANCE_BITS
 ROW_MASK = np.uint64((1 << 32) - 1)

@@ -153,13 +153,13 @@ class Spread:
         ends = np.cumsum(totals)
         start = 0
         while start < len(active):
-            stop = max(start + 1, int(np.searchsorted(ends, ends[start] - totals[start] + TILE // 2)))
+            stop = max(start + 1, int(np.searchsorted(ends, ends[start] - totals[start] + TILE // 4)))
             block, amount = active[start:stop], totals[start:stop]
             rows = self._rows[piece][ranges(first[start:stop].ravel(), sizes[start:stop].ravel())].astype(np.int64)
             distance = differing(
                 [word[rows] for word in self.codes], [np.repeat(word[block], amount) for word in queries]
             )
-            hits = np.flatnonzero(distance <= np.repeat(within(limits[block], distance), amount))
+            hits = np.flatnonzero(distance <= np.repeat(narrowed(limits[block], self.codes), amount))
             best.offer(block[np.searchsorted(np.cumsum(amount), hits, "right")], distance[hits], rows[hits])
             start = stop
 
@@ -210,9 +210,10 @@ def kth(distance: NDArray[np.unsignedinteger], k: int) -> NDArray[np.int64]:
     return np.partition(distance.astype(np.uint16), k - 1, axis=1)[:, k - 1].astype(np.int64)
 
 
-def within(limits: NDArray[np.int64], distance: NDArray[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
-    """Limits in the type of the distances, which never reach its largest number: comparing is then vectorised."""
-    return np.minimum(limits, np.iinfo(distance.dtype).max).astype(distance.dtype)
+def narrowed(limits: NDArray[np.int64], codes: Words) -> NDArray[np.unsignedinteger]:
+    """Limits in the type of distances between such codes, whose largest number none reaches: to compare them faster."""
+    kind = np.uint8 if len(codes) == 1 else np.uint16
+    return np.minimum(limits, np.iinfo(kind).max).astype(kind)
 
 
 def pairs(
@@ -223,17 +224,18 @@ def pairs(
     Where the bound is `FAR`, the k nearest of these codes and all that are as near as the k-th.
     """
     found, waiting = [], 0
-    wide = codes.shape[1] if FAR in bounds else SAMPLE
+    unbounded = FAR in bounds
+    wide = codes.shape[1] if unbounded else SAMPLE
+    limits = narrowed(bounds, codes)[:, None]
     for left in range(0, codes.shape[1], wide):
         for top, distance in tiles(queries, codes[:, left : left + wide]):
-            bound = bounds[top : top + len(distance)]
-            if FAR in bound:
-                bound = np.minimum(bound, kth(distance, k) + 1)
-            near = distance < within(bound, distance)[:, None]
-            hits = np.flatnonzero(near)
+            limit = limits[top : top + len(distance)]
+            if unbounded:
+                limit = np.minimum(limit, narrowed(kth(distance, k) + 1, codes)[:, None])
+            hits = np.flatnonzero(distance < limit)
             if len(hits):
-                query = np.repeat(np.arange(len(near)), np.count_nonzero(near, axis=1))
-                found.append((query + top, hits - query * near.shape[1] + left, distance.ravel()[hits].astype(int)))
+                query = hits // distance.shape[1]
+                found.append((query + top, hits - query * distance.shape[1] + left, distance.ravel()[hits].astype(int)))
                 waiting += len(hits)
             if waiting > TILE:
                 yield tuple(map(np.concatenate, zip(*found, strict=True)))

@@ -51,7 +51,7 @@ def costs(request, monkeypatch):
         monkeypatch.setattr(search, "SAMPLE", 2)
         monkeypatch.setattr(search, "TILE", 4)
         monkeypatch.setattr(nearest, "TILE", 4)
-        monkeypatch.setattr(hamming, "BLOCK", 3)
+        monkeypatch.setattr(hamming, "NEIGHBOURS", 3)
 
 
 @pytest.mark.usefixtures("costs")
