@@ -39,10 +39,11 @@ def extract(
     with locked(dump_dir):
         job = job_of(scan.images_dir, scan.paths, backbone.extractor, batch_size)
         old = _existing(dump_dir)
+        part = PartWork(dump_dir, job)
         if old is not None and old.inputs == job.key() and (skip_broken or not old.skipped):
             console.say(f"{dump_dir / 'features.npz'} already holds these {len(old.paths):,} images; nothing to do")
+            part.remove()  # a run that was killed between its last two steps leaves it
             return
-        part = PartWork(dump_dir, job)
         started = time.monotonic()
         problems, computed = _run(part, scan.images_dir, backbone, skip_broken, console)
         if problems and not skip_broken:

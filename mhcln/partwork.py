@@ -103,8 +103,9 @@ class PartWork:
         return self._read(batch)[0]
 
     def remove(self) -> None:
-        """Remove the folder."""
-        shutil.rmtree(self.folder)
+        """Remove the folder, where it is there."""
+        if self.folder.is_dir():
+            shutil.rmtree(self.folder)
 
     def _path(self, batch: int) -> Path:
         return self.folder / f"batch_{batch:06d}.npz"

@@ -193,7 +193,9 @@ def test_damaged_part_work_is_made_again(tmp_path, images_dir, backbone, console
 def test_the_same_command_again_does_nothing_and_another_replaces(tmp_path, images_dir, backbone, console):
     extract(images_dir, backbone, tmp_path / "dump", console)
     before = (tmp_path / "dump" / "features.npz").stat().st_mtime_ns
+    (tmp_path / "dump" / FOLDER).mkdir()
     extract(images_dir, stopping_after(backbone, 0, AssertionError()), tmp_path / "dump", console)
+    assert not (tmp_path / "dump" / FOLDER).exists()
     assert console.said[-1].endswith("already holds these 11 images; nothing to do")
     assert (tmp_path / "dump" / "features.npz").stat().st_mtime_ns == before
     (images_dir / datasets.scan(images_dir).paths[0]).unlink()
