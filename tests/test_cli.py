@@ -71,16 +71,16 @@ def test_help_and_wrong_flags_need_no_heavy_import(script):
     shown = subprocess.run([*traced, "--help"], capture_output=True, text=True, check=False)
     assert shown.returncode == 0
     assert "--dump_dir" in shown.stdout
-    wrong = subprocess.run([*traced, "--no_such_flag=1"], capture_output=True, text=True, check=False)
+    wrong = subprocess.run([*traced, "--images_dir=x", "--no_such_flag=1"], capture_output=True, text=True, check=False)
     assert wrong.returncode == 2
-    assert "error: unrecognized arguments: --no_such_flag=1" in wrong.stderr
+    assert "error: unrecognized arguments:" in wrong.stderr
     for heavy in ("tensorflow", "keras", "numpy", "scipy", "PIL"):
         assert f"| {heavy}\n" not in shown.stderr + wrong.stderr
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_wrong_flag_is_one_line(script, run_script, users_mistake):
-    users_mistake(run_script(script, "--dump"), "unrecognized arguments", f"{script} --help")
+    users_mistake(run_script(script, "--images_dir=x", "--dump"), "unrecognized arguments", f"{script} --help")
 
 
 def test_closed_pipe_is_no_traceback(tmp_path):
