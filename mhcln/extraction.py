@@ -2,11 +2,12 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import csv
 import io
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -68,18 +69,19 @@ def describe(
     """
     parts: list[np.ndarray] = []
     problems: dict[int, ImageError] = {}
-    images = prepared(paths, backbone, batch_size)
-    for first in range(0, len(paths), batch_size):
-        batch, broken = _batch(images, range(first, min(first + batch_size, len(paths))), backbone)
-        problems.update(broken)
-        parts.append(_masked(backbone.features(batch), broken, first))
+    with contextlib.closing(prepared(paths, backbone, batch_size)) as images:
+        for first in range(0, len(paths), batch_size):
+            batch, broken = _batch(images, range(first, min(first + batch_size, len(paths))), backbone)
+            problems.update(broken)
+            parts.append(_masked(backbone.features(batch), broken, first))
     return np.concatenate(parts), problems
 
 
-def prepared(paths: Iterable[Path], backbone: Backbone, ahead: int) -> "Iterator[tf.Tensor | ImageError]":
+def prepared(paths: Iterable[Path], backbone: Backbone, ahead: int) -> "Generator[tf.Tensor | ImageError, None, None]":
     """Images as the network reads them, [299, 299, 3] float32, in order, or what is wrong with them.
 
-    Threads work up to `ahead` images in advance, so that memory does not grow with the number of images.
+    Threads work up to `ahead` images in advance, so that memory does not grow with the number of images. Close it:
+    left to the garbage collector, it would wait for its threads wherever that happens to run, maybe for good.
     """
 
     def prepare(path: Path) -> "tf.Tensor | ImageError":
@@ -131,8 +133,11 @@ def _run(
         console.say(f"continuing an interrupted run: {finished:,} of {len(job.paths):,} images are done")
     missing = [batch for batch in range(job.batches) if batch not in done]
     paths = (images_dir / job.paths[row] for batch in missing for row in job.rows(batch))
-    images = prepared(paths, backbone, job.batch_size)
-    with held() as interrupted, console.bar(len(job.paths), "extracting", "image", finished) as bar:
+    with (
+        contextlib.closing(prepared(paths, backbone, job.batch_size)) as images,
+        held() as interrupted,
+        console.bar(len(job.paths), "extracting", "image", finished) as bar,
+    ):
         for batch in missing:
             rows = job.rows(batch)
             ready, broken = _batch(images, rows, backbone)
@@ -144,7 +149,6 @@ def _run(
                 part.save(batch, features, {row: error.reason for row, error in broken.items()})
             bar.update(len(rows))
             if interrupted():
-                images.close()
                 raise interrupted()
     return problems, len(job.paths) - finished
 
