@@ -1,5 +1,7 @@
 """The losses, as pure functions of what the network puts out for a batch."""
 
+import numpy as np
+
 from mhcln.runtime import tf
 
 # UCMD/trainer.py:88-114 of the published code, read in research for this rebuild: weights of the terms, and the
@@ -25,16 +27,41 @@ def mhcln_terms(activations: tf.Tensor, alpha: float) -> dict[str, tf.Tensor]:
     """
     anchors, positives, negatives = tf.split(tf.math.l2_normalize(activations, axis=1, epsilon=NORM_EPSILON), 3)
     hinge = tf.nn.relu(_squared_distance(anchors, positives) - _squared_distance(anchors, negatives) + alpha)
-    triplet = tf.reduce_mean(hinge)
+    return _with_triplet(activations, tf.reduce_mean(hinge), tf.reduce_mean(tf.cast(hinge > 0, tf.float32)))
+
+
+def semihard_terms(activations: tf.Tensor, labels: tf.Tensor, alpha: float) -> dict[str, tf.Tensor]:
+    """The terms of `mhcln_terms` with the triplets of FaceNet (Schroff et al., CVPR 2015, section 3.2).
+
+    `activations` [n, K] float32 of images of any classes, `labels` [n] int. Every ordered pair of two images of a
+    class is an anchor and a positive; their negative is semi-hard: the nearest image of another class that lies
+    further from the anchor than the positive does, or the furthest where none does. `triplet` is the mean over
+    these pairs, 0 where there is none.
+    """
+    unit = tf.math.l2_normalize(activations, axis=1, epsilon=NORM_EPSILON)
+    products = tf.matmul(unit, unit, transpose_b=True)
+    squares = tf.linalg.diag_part(products)
+    distances = tf.nn.relu(squares[:, None] + squares[None] - 2.0 * products)
+    alike = labels[:, None] == labels[None]
+    others = tf.where(alike, tf.constant(np.inf, tf.float32), distances)
+    order = tf.argsort(others, axis=1)
+    further = tf.searchsorted(tf.gather(others, order, batch_dims=1), distances, side="right")
+    count = tf.reduce_sum(tf.cast(~alike, tf.int32), axis=1, keepdims=True)
+    chosen = tf.gather(order, tf.clip_by_value(further, 0, tf.maximum(count - 1, 0)), batch_dims=1)
+    negatives = tf.gather(distances, chosen, batch_dims=1)
+    pairs = tf.logical_and(alike, count > 0)
+    pairs = tf.cast(tf.linalg.set_diag(pairs, tf.zeros_like(labels, tf.bool)), tf.float32)
+    hinge = tf.nn.relu(distances - negatives + alpha) * pairs
+    total = tf.maximum(tf.reduce_sum(pairs), 1.0)
+    active = tf.reduce_sum(tf.cast(hinge > 0, tf.float32)) / total
+    return _with_triplet(activations, tf.reduce_sum(hinge) / total, active)
+
+
+def _with_triplet(activations: tf.Tensor, triplet: tf.Tensor, active: tf.Tensor) -> dict[str, tf.Tensor]:
     push = tf.reduce_mean(tf.square(activations - 0.5))
     balance = tf.reduce_mean(tf.square(tf.reduce_mean(activations, axis=1) - 0.5))
-    return {
-        "total": triplet - PUSH_WEIGHT * push + BALANCE_WEIGHT * balance,
-        "triplet": triplet,
-        "push": push,
-        "balance": balance,
-        "active": tf.reduce_mean(tf.cast(hinge > 0, tf.float32)),
-    }
+    total = triplet - PUSH_WEIGHT * push + BALANCE_WEIGHT * balance
+    return {"total": total, "triplet": triplet, "push": push, "balance": balance, "active": active}
 
 
 def _squared_distance(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:

@@ -66,8 +66,14 @@ def triplet_sampler(labels: np.ndarray, batch_size: int, seed: int) -> Sampler:
     return sample
 
 
-def uniform_sampler(images: int, batch_size: int, seed: int) -> Sampler:
-    """Batches of `batch_size` training rows below `images`, each drawn independently of all others."""
+def uniform_sampler(labels: np.ndarray, batch_size: int, seed: int) -> Sampler:
+    """Batches of `batch_size` training rows, each drawn independently of all others.
+
+    `labels` [n] int of the training rows. Raises UserError where they are of one class.
+    """
+    if len(np.unique(labels)) < 2:
+        raise UserError("the training images are of one class; codes that tell classes apart need two")
+    images = len(labels)
 
     def sample(number: tf.Tensor) -> tf.Tensor:
         return tf.random.stateless_uniform(

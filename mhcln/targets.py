@@ -11,17 +11,15 @@ WORK = 50_000_000  # products of bits per restart, which bounds the time for ver
 
 
 def class_targets(classes: int, bits: int, seed: int) -> np.ndarray:
-    """Codes [classes, bits] int8 of -1 and 1 with a large smallest Hamming distance between any two.
+    """Codes [classes, bits] int8 of -1 and 1, two classes or more, as far apart as their closest two go.
 
     Random codes (Hoe et al., NeurIPS 2021, section 3.3) are nearly orthogonal only for many bits: with 16 bits and
     21 classes the closest two of them differ in 2 or 3. Here random codes are improved by flipping, one at a time,
     the bit that most lowers the sum over pairs of 3^-distance, until none does; the best of 8 such starts is
     taken, by smallest distance, then by the fewest pairs at it.
 
-    Raises UserError where there are fewer than two classes, or fewer codes than classes.
+    Raises UserError where there are fewer codes than classes.
     """
-    if classes < 2:
-        raise UserError("the training images are of one class; codes that tell classes apart need two")
     if bits < 63 and 2**bits < classes:
         raise UserError(f"{bits} bits make {2**bits} codes, too few for {classes} classes; take more HASH_BITS")
     rng = np.random.default_rng(seed)

@@ -91,12 +91,17 @@ def test_labels_without_triplets_are_refused(labels):
 
 
 def test_uniform_batches_reach_every_image_about_equally():
-    sampler = uniform_sampler(10, 25, seed=3)
+    sampler = uniform_sampler(np.arange(10), 25, seed=3)
     rows = np.concatenate([sampler(tf.constant(number, tf.int64)).numpy() for number in range(4)])
     assert rows.shape == (4 * BLOCK, 25)
     counts = np.bincount(rows.ravel(), minlength=10)
     expected = rows.size / 10
     assert ((counts - expected) ** 2 / expected).sum() < 27.9  # 9 degrees of freedom, p = 0.001; the draw is seeded
     assert (rows[:BLOCK] != rows[BLOCK : 2 * BLOCK]).any()
-    assert (draw(sampler, 70) == draw(uniform_sampler(10, 25, seed=3), 70)).all()
-    assert (draw(sampler, 70) != draw(uniform_sampler(10, 25, seed=4), 70)).any()
+    assert (draw(sampler, 70) == draw(uniform_sampler(np.arange(10), 25, seed=3), 70)).all()
+    assert (draw(sampler, 70) != draw(uniform_sampler(np.arange(10), 25, seed=4), 70)).any()
+
+
+def test_uniform_batches_need_two_classes():
+    with pytest.raises(UserError, match="one class"):
+        uniform_sampler(np.zeros(9, int), 3, seed=0)

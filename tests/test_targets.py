@@ -32,11 +32,6 @@ def test_seed_decides_the_targets():
     assert (class_targets(5, 12, 1) != class_targets(5, 12, 2)).any()
 
 
-def test_one_class_is_refused():
-    with pytest.raises(UserError, match="one class"):
-        class_targets(1, 4, 0)
-
-
 def test_too_few_bits_are_refused():
     with pytest.raises(UserError, match="4 codes, too few for 5 classes"):
         class_targets(5, 2, 0)

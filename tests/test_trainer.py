@@ -281,7 +281,9 @@ def test_a_class_with_one_training_image_is_told_and_used_as_negative(tmp_path):
     assert any("2 images that could not be read" in line for line in console.warned)
 
 
-@pytest.mark.parametrize(("loss", "words"), [("mhcln", "no triplets .* 1 classes"), ("orthohash", "one class")])
+@pytest.mark.parametrize(
+    ("loss", "words"), [("mhcln", "no triplets .* 1 classes"), ("semihard", "one class"), ("orthohash", "one class")]
+)
 def test_one_class_cannot_be_trained(tmp_path, loss, words):
     features = write_inputs(tmp_path)
     train = features.paths[:6]

@@ -1,6 +1,6 @@
 """How good the codes are: every method and bit length on several seeded splits, as a Markdown table.
 
-python tests/benchmarks/methods.py features.npz [more.npz ...] [--methods=mhcln,orthohash] [--bits=16,24,32,64]
+python tests/benchmarks/methods.py features.npz [more.npz ...] [--methods=mhcln,semihard,orthohash] [--bits=16,24,32,64]
     [--seeds=0,1,2,3,4] [--ratio=0.6]
 
 Each run trains as trainer.py does with its default flags and is measured by the evaluation of eval.py, every test
@@ -64,7 +64,7 @@ def main() -> None:
     """Train and measure everything; print a row as soon as it is known."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("features", type=Path, nargs="+")
-    parser.add_argument("--methods", default="mhcln,orthohash")
+    parser.add_argument("--methods", default="mhcln,semihard,orthohash")
     parser.add_argument("--bits", default="16,24,32,64")
     parser.add_argument("--seeds", default="0,1,2,3,4")
     parser.add_argument("--ratio", type=float, default=0.6)
