@@ -31,7 +31,7 @@ def mhcln_terms(activations: tf.Tensor, alpha: float) -> dict[str, tf.Tensor]:
 
 
 def semihard_terms(activations: tf.Tensor, labels: tf.Tensor, alpha: float) -> dict[str, tf.Tensor]:
-    """The terms of `mhcln_terms` with the triplets of FaceNet (Schroff et al., CVPR 2015, section 3.2).
+    """The terms of `mhcln_terms` with the triplets of FaceNet (Schroff et al., CVPR 2015).
 
     `activations` [n, K] float32 of images of any classes, `labels` [n] int. Every ordered pair of two images of a
     class is an anchor and a positive; their negative is semi-hard: the nearest image of another class that lies
@@ -74,7 +74,7 @@ ORTHOHASH_TERMS = ("total", "accuracy")
 def orthohash_terms(
     outputs: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor, margin: float, scale: float
 ) -> dict[str, tf.Tensor]:
-    """Cross-entropy of the cosines to the class targets, with a margin (Hoe et al., NeurIPS 2021, equation 8).
+    """Cross-entropy of the cosines to the class targets, with a margin (Hoe et al., NeurIPS 2021).
 
     `outputs` [n, K] float32 before the sign, `labels` [n] int, `targets` [c, K] of -1 and 1. With z the cosine of an
     image's outputs to every target and y its class:

@@ -11,7 +11,7 @@ SLOPE = 0.2
 # none, 0.975 with 1024 and 512 (three splits); dropout of 0.5 instead gave 0.976.
 ORTHOHASH_HIDDEN = 512
 DROPOUT = 0.3
-NORM_MOMENTUM = 0.9  # the mean over about the last ten batches; OrthoHash's own momentum of 0.1, in Keras's terms
+NORM_MOMENTUM = 0.9  # the mean over about the last ten batches; 0.1 in the terms of PyTorch, its default
 
 
 def published_network(width: int, bits: int, seed: int, precision: str = "float32") -> keras.Model:
@@ -39,7 +39,7 @@ def orthohash_network(width: int, bits: int, seed: int, precision: str = "float3
 
     Answers the network that is saved, ending in a sigmoid so that a bit is again an activation above 0.5, and the
     one that is trained, which shares its layers and ends before the sigmoid. Batch norm centres each bit, so that it
-    is set for about half of the images (Hoe et al., NeurIPS 2021, section 3.4).
+    is set for about half of the images (Hoe et al., NeurIPS 2021).
     """
     policy = _policy(precision)
     inputs = keras.Input((width,), name="features", dtype="float32")

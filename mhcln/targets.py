@@ -13,7 +13,7 @@ WORK = 50_000_000  # products of bits per restart, which bounds the time for ver
 def class_targets(classes: int, bits: int, seed: int) -> np.ndarray:
     """Codes [classes, bits] int8 of -1 and 1, two classes or more, as far apart as their closest two go.
 
-    Random codes (Hoe et al., NeurIPS 2021, section 3.3) are nearly orthogonal only for many bits: with 16 bits and
+    Random codes (Hoe et al., NeurIPS 2021) are nearly orthogonal only for many bits: with 16 bits and
     21 classes the closest two of them differ in 2 or 3. Here random codes are improved by flipping, one at a time,
     the bit that most lowers the sum over pairs of 3^-distance, until none does; the best of 8 such starts is
     taken, by smallest distance, then by the fewest pairs at it.
