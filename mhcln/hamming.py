@@ -19,8 +19,8 @@ from mhcln.search import Repeated, Spread, differing
 
 THRESHOLD = 0.5  # a bit is set where its sigmoid exceeds this: published UCMD/eval.py
 REPEATING = 0.75  # of codes are distinct at most where keeping one of each pays
-NEIGHBOURS = 1 << 17  # found at a time
-COMPARISONS = 1 << 28  # made at a time
+NEIGHBOURS = 1 << 16  # found at a time
+COMPARISONS = 1 << 27  # made at a time
 THREADED = 1 << 25  # comparisons below which a second thread costs more than it gives
 
 
@@ -63,11 +63,12 @@ class Index:
     def __init__(self, codes: NDArray[np.uint8]) -> None:
         self.codes = codes
         archive = words(codes)
-        order, first = _distinct(archive)
         bits = 8 * codes.shape[1]
-        if len(first) < REPEATING * len(codes):
-            self._layout = Repeated(archive, order, first, bits)
+        order, new = _sorted(archive)
+        if np.count_nonzero(new) < REPEATING * len(codes):
+            self._layout = Repeated(archive, order, new, bits)
         else:
+            del order, new  # else a second time the codes' memory while the buckets are made
             self._layout = Spread(archive, bits)
 
     def __len__(self) -> int:
@@ -99,15 +100,15 @@ class Index:
     def _nearest(self, queries: NDArray[np.uint8], k: int) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
         """Search for each distinct query once, in blocks that bound the memory, over the cores."""
         asked = words(queries)
-        order, first = _distinct(asked)
+        order, new = _sorted(asked)
         number = np.empty(len(queries), np.int64)
-        number[order] = np.repeat(np.arange(len(first)), np.diff(first, append=len(order)))
-        asked = asked[:, order[first]]
-        rows = np.empty((len(first), k), np.int64)
-        found = np.empty((len(first), k), np.uint16)
-        work = len(first) * self._layout.codes.shape[1]
-        threads = min(len(first), os.cpu_count() or 1) if work > THREADED else 1
-        step = max(1, min(NEIGHBOURS // k, COMPARISONS // len(self), -(-len(first) // threads)))
+        number[order] = np.cumsum(new) - 1
+        asked = asked[:, order[new]]
+        rows = np.empty((asked.shape[1], k), np.int64)
+        found = np.empty((asked.shape[1], k), np.uint16)
+        work = asked.shape[1] * self._layout.codes.shape[1]
+        threads = min(asked.shape[1], os.cpu_count() or 1) if work > THREADED else 1
+        step = max(1, min(NEIGHBOURS // k, COMPARISONS // len(self), -(-asked.shape[1] // threads)))
 
         def search(start: int) -> None:
             block = slice(start, start + step)
@@ -116,7 +117,7 @@ class Index:
             self._layout.nearest(part, best)
             rows[block], found[block] = best.result()
 
-        starts = range(0, len(first), step)
+        starts = range(0, asked.shape[1], step)
         if threads == 1:
             for start in starts:
                 search(start)
@@ -126,13 +127,15 @@ class Index:
         return rows[number], found[number]
 
 
-def _distinct(codes: NDArray[np.unsignedinteger]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The stable order that sorts codes `[w, n]`, and where in it each distinct code begins."""
-    order = np.lexsort(codes)
-    ranked = codes[:, order]
-    new = np.ones(len(order), bool)
-    new[1:] = (ranked[:, 1:] != ranked[:, :-1]).any(axis=0)
-    return order, np.flatnonzero(new)
+def _sorted(codes: NDArray[np.unsignedinteger]) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
+    """The stable order `[n]` that sorts codes `[w, n]`, and whether each is the first of its value in it."""
+    order = np.lexsort(codes).astype(np.uint32)
+    new = np.zeros(len(order), bool)
+    new[:1] = True
+    for word in codes:
+        ranked = word[order]
+        new[1:] |= ranked[1:] != ranked[:-1]
+    return order, new
 
 
 def _same_width(queries: NDArray, archive: NDArray) -> None:

@@ -28,6 +28,7 @@ Words = NDArray[np.unsignedinteger]
 
 # Costs in comparisons of a scan, the unit of every choice below; measured by tests/benchmarks/search.py.
 LOOKUP = 100  # looking up one value among sorted ones
+STEP = 1 << 18  # a step of growing the radius, for however many queries: what Python takes for its calls
 CANDIDATE = 25  # fetching one row of a bucket and comparing with it: the fetch waits for memory
 SAMPLE = 1 << 13  # codes that give a first bound on the k-th distance; fewer than twice as many are taken all at once
 PIECE = 16  # bits
@@ -52,22 +53,26 @@ def differing(left: Words, right: Words) -> NDArray[np.unsignedinteger]:
 class Repeated:
     """The distinct codes, and the rows that hold each in storage order."""
 
-    def __init__(self, codes: Words, order: NDArray[np.integer], first: NDArray[np.integer], bits: int) -> None:
-        """Take `[w, n]` codes, the stable order that sorts them, and where in it each new value begins."""
-        self.codes = codes[:, order[first]]
+    def __init__(self, codes: Words, order: NDArray[np.uint32], new: NDArray[np.bool_], bits: int) -> None:
+        """Take `[w, n]` codes, the stable order that sorts them, and whether each is the first of its value in it."""
+        self.codes = codes[:, order[new]]
         self.bits = bits
-        self._rows = order.astype(np.uint32)
-        self._first = np.append(first, len(order)).astype(np.uint32)
+        self._rows = order
+        self._first = np.append(np.flatnonzero(new), len(order)).astype(np.uint32)
 
     def nearest(self, queries: Words, best: Nearest) -> None:
         """Offer `best` the k nearest rows, at least, of every query `[w, q]`."""
         active = np.arange(queries.shape[1])
         weight = 0
-        while len(active) and len(queries) == 1 and comb(self.bits, weight) * LOOKUP < self.codes.shape[1]:
+        while len(queries) == 1 and self._saved(weight) * len(active) > STEP:
             self._look_up(queries[0], active, weight, best)
             active = active[best.limits()[0][active] > weight]
             weight += 1
         scan(self, queries, active, best)
+
+    def _saved(self, weight: int) -> int:
+        """Comparisons of a scan, less what looking up a query's codes at that distance costs."""
+        return self.codes.shape[1] - comb(self.bits, weight) * LOOKUP
 
     def _look_up(self, queries: Words, active: NDArray[np.int64], weight: int, best: Nearest) -> None:
         masks = flips(self.bits, weight).astype(queries.dtype)
@@ -117,12 +122,14 @@ class Spread:
     def _pays(self, k: int) -> bool:
         """Whether buckets find the k nearest of random codes in less than half of a scan's time."""
         n = self.codes.shape[1]
+        if n < MANY:
+            return False
         radius, reached = 0, 1
         while reached * n < k << self.bits:
             radius += 1
             reached += comb(self.bits, radius)
         opened = sum(comb(PIECE, step // -(-self.bits // PIECE)) for step in range(radius + 1))
-        return n >= MANY and 2 * CANDIDATE * opened < BUCKETS
+        return 2 * CANDIDATE * opened < BUCKETS
 
     def nearest(self, queries: Words, best: Nearest) -> None:
         """Offer `best` the k nearest rows, at least, of every query `[w, q]`."""

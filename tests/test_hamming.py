@@ -42,10 +42,12 @@ def costs(request, monkeypatch):
     """Small cases would only ever be scanned in one block: make every way of searching take its turn."""
     if request.param == "always look up":
         monkeypatch.setattr(search, "LOOKUP", 0)
+        monkeypatch.setattr(search, "STEP", 0)
         monkeypatch.setattr(search, "CANDIDATE", 1e-9)
         monkeypatch.setattr(search, "MANY", 1)
     if request.param == "tiny blocks":
         monkeypatch.setattr(search, "LOOKUP", 0.1)
+        monkeypatch.setattr(search, "STEP", 0)
         monkeypatch.setattr(search, "CANDIDATE", 0.05)
         monkeypatch.setattr(search, "MANY", 1)
         monkeypatch.setattr(search, "SAMPLE", 2)
@@ -102,7 +104,7 @@ def test_memory_stays_within_three_times_the_codes(width, repeating):
     codes = rng.integers(0, 256, size=(1_000_000, width), dtype=np.uint8)
     if repeating:
         codes = codes[rng.integers(100_000, size=len(codes))]
-    queries = rng.integers(0, 256, size=(300, width), dtype=np.uint8)
+    queries = rng.integers(0, 256, size=(600, width), dtype=np.uint8)
     tracemalloc.start()
     index = hamming.Index(codes)
     tracemalloc.reset_peak()
@@ -142,6 +144,20 @@ def test_more_neighbours_than_codes_is_a_users_mistake():
         index.search(index.codes, 3, exclude=np.arange(3))
     with pytest.raises(UserError, match="hash both with one model"):
         index.search(np.zeros((1, 8), np.uint8), 1)
+
+
+def test_an_empty_archive_is_refused_and_no_queries_find_nothing():
+    with pytest.raises(UserError, match="0 codes can be found"):
+        hamming.Index(np.zeros((0, 4), np.uint8)).search(np.zeros((1, 4), np.uint8), 1)
+    rows, distances = hamming.Index(np.zeros((3, 4), np.uint8)).search(np.zeros((0, 4), np.uint8), 2)
+    assert rows.shape == distances.shape == (0, 2)
+
+
+def test_many_queries():
+    codes = np.arange(1 << 17, dtype=np.uint32).view(np.uint8).reshape(-1, 4)
+    rows, distances = hamming.Index(codes[:2]).search(codes, 1)
+    np.testing.assert_array_equal(rows[:, 0], np.arange(len(codes)) % 2)
+    np.testing.assert_array_equal(distances[:, 0], np.bitwise_count(np.arange(len(codes)) >> 1))
 
 
 def test_faiss_reads_and_writes_the_same_codes(tmp_path):
