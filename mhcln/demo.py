@@ -8,17 +8,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+from PIL import Image
+
 from mhcln import cli, scenes
 
 HOUSE = Path(__file__).resolve().parent.parent
-IMAGES = 40
+IMAGES = 55  # so that 22 of each class are left to test with, and all of the 19 that a picture shows can be right
 ITERATIONS = 1500
+GALLERY = (79, 99, 119, 139)  # test images of a harbor, a parking lot, a residential area, a runway
 
 
 def parser() -> cli.Parser:
     """The flags of the demo."""
     parser = cli.Parser("Draw small aerial-like scenes and run the four scripts on them.")
     parser.set_defaults(dump_dir=Path("demo_dir/"))
+    parser.add_argument(
+        "--gallery", type=Path, help="folder for some of the pictures as JPEG, as the README shows them"
+    )
     return parser
 
 
@@ -37,7 +43,13 @@ def main(flags: cli.argparse.Namespace, console: cli.Console) -> None:
         ended = subprocess.run([sys.executable, HOUSE / script, *script_flags, dump], check=False)
         if ended.returncode:
             sys.exit(ended.returncode)
-    console.say(f"\nThe retrieved samples are in {flags.dump_dir / 'K32' / 'hamming_out'}: open one, or report.html.")
+    pictures = flags.dump_dir / "K32" / "hamming_out"
+    if flags.gallery:
+        flags.gallery.mkdir(parents=True, exist_ok=True)
+        for index in GALLERY:
+            with Image.open(pictures / f"sample_{index}.png") as picture:
+                picture.save(flags.gallery / f"sample_{index}.jpg", quality=80)
+    console.say(f"\nThe retrieved samples are in {pictures}: open one, or report.html.")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import io
 import math
 import pickle
 import pickletools
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -142,8 +143,10 @@ def read_rows(path: Path) -> list[Row]:
         raise UserError(f"{path} is larger than {PICKLE_BYTES} bytes; it is no features.pkl of the published code")
     data = path.read_bytes()
     try:
-        _check_opcodes(data)
-        content = _Unpickler(io.BytesIO(data), encoding="latin1").load()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # an escape that no Python 2 writes is damage, and not for the user's screen
+            _check_opcodes(data)
+            content = _Unpickler(io.BytesIO(data), encoding="latin1").load()
         if not isinstance(content, list) or not content:
             raise pickle.UnpicklingError("it holds no list")
         return [_row(entry) for entry in content]
@@ -153,7 +156,10 @@ def read_rows(path: Path) -> list[Row]:
 
 
 # What the machine raises where a pickle is cut, or does things in an order that no pickler writes.
-_DAMAGE = (pickle.UnpicklingError, ValueError, TypeError, IndexError, KeyError, AttributeError, EOFError, OverflowError)
+_DAMAGE = (
+    *(pickle.UnpicklingError, ValueError, TypeError, IndexError, KeyError, AttributeError, EOFError, OverflowError),
+    Warning,
+)
 
 
 def _check_opcodes(data: bytes) -> None:

@@ -107,6 +107,7 @@ HOSTILE = {
     "claimed bytearray": b"\x80\x05\x96" + struct.pack("<Q", 2**40) + b"x.",
     "claimed shape": python2([[np.zeros(4, np.float32), 0, "/a/b"]]).replace(b"(I4\n", b"(I99999999999999\n"),
     "deep nesting": nested(1_000_000),
+    "escape that Python 2 never writes": b"(lp0\nS'\\u'\na.",
     "huge number": b"I" + b"9" * 1_000_000 + b"\n.",
     "dictionary": pickle.dumps({"a": 1}),
     "cut": pickle.dumps(ROWS)[:-20],
