@@ -26,7 +26,7 @@ from mhcln.nearest import FAR, TILE, Nearest, ranges
 
 Words = NDArray[np.unsignedinteger]
 
-# Costs in comparisons of a scan, the unit of every choice below (0.5 to 0.7 ns each where these were measured, on Zen 5).
+# Costs in comparisons of a scan, the unit of every choice below; one took 0.5 to 0.7 ns on the Zen 5 core measured.
 LOOKUP = 100  # looking up one value among sorted ones
 STEP = 1 << 18  # a step of growing the radius, for however many queries: what Python takes for its calls
 CANDIDATE = 25  # fetching one row of a bucket and comparing with it: the fetch waits for memory
