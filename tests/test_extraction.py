@@ -328,7 +328,8 @@ def test_killed_at_random_moments_the_same_command_ends_the_same(tmp_path, image
             assert file_bytes(dump_dir) == file_bytes(tmp_path / "whole")
             (dump_dir / "features.npz").unlink()
     ended = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert "continuing an interrupted run" in ended.stdout
+    # the last kill may have come when all was done but the process still there
+    assert "continuing an interrupted run" in ended.stdout or "nothing to do" in ended.stdout
     assert file_bytes(dump_dir) == file_bytes(tmp_path / "whole")
     assert sorted(path.name for path in dump_dir.iterdir()) == [".lock", "features.npz"]
 

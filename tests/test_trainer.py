@@ -310,12 +310,14 @@ def test_killed_at_random_moments_the_same_command_ends_the_same(trained, tmp_pa
         resumed += (run_dir / "checkpoints/state.npz").exists()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         limit = time.monotonic() + 60
-        began = (run_dir / "run.json").stat().st_mtime_ns if (run_dir / "run.json").exists() else 0
-        while process.poll() is None and not _newer(run_dir / "run.json", began):
+        # the first one dies once there is something to continue from, the others at any moment of their work
+        sign = run_dir / ("run.json" if kills else "checkpoints/state.npz")
+        began = sign.stat().st_mtime_ns if sign.exists() else 0
+        while process.poll() is None and not _newer(sign, began):
             assert time.monotonic() < limit
             time.sleep(0.005)
         if kills < wanted:
-            time.sleep(moments.random() * 0.8)
+            time.sleep(moments.random() * 0.8 if kills else 0)
             process.send_signal(signal.SIGKILL)
         kills += process.wait() == -signal.SIGKILL
         if process.returncode == 0:
