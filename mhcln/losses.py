@@ -4,7 +4,7 @@ import numpy as np
 
 from mhcln.runtime import tf
 
-# UCMD/trainer.py:88-114 of the published code, read in research for this rebuild: weights of the terms, and the
+# UCMD/trainer.py:88-114 of the published code: weights of the terms, and the
 # epsilon of its l2_normalize (TensorFlow's own default would be 1e-12).
 PUSH_WEIGHT = 0.001
 BALANCE_WEIGHT = 1.0
