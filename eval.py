@@ -2,10 +2,12 @@
 
     python eval.py --k=20 --interval=10
     python eval.py --table
+    python eval.py --query=photo.jpg
 
 Every test image is searched in the rest of the test set, as published. Reads `codes.npz` of the run folder; writes
 `results.json`, `results.csv`, `hamming_out/sample_<index>.png` and `report.html` beside it. `--table` compares all
-runs of the dump folder and writes `table.md` and `table.csv`. Needs no TensorFlow.
+runs of the dump folder and writes `table.md` and `table.csv`. `--query` searches with images of one's own, `--add` adds
+to what it searches; only these two need TensorFlow.
 """
 
 import argparse
@@ -45,8 +47,8 @@ def main(flags: argparse.Namespace, console: cli.Console) -> None:
     from mhcln import assessment, sweep, trained
 
     wishes = assessment.Wishes(flags.k, flags.archive or "test", flags.interval, flags.images_dir)
-    if flags.table and flags.run_name is not None:
-        raise UserError("--table is over all runs of the dump folder; leave --run_name out")
+    if flags.table and (flags.run_name or flags.query or flags.add):
+        raise UserError("--table is over all runs of the dump folder; leave --run_name, --query and --add out")
     if flags.table:
         sweep.tabulate(flags.dump_dir, wishes, console)
         return
