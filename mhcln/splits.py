@@ -13,7 +13,6 @@ from mhcln.errors import UserError
 STRATIFIED = "stratified"
 LISTS = "lists"
 PUBLISHED_AID = "published-aid"
-RULES = (STRATIFIED, PUBLISHED_AID)
 
 
 def stratified(paths: Sequence[str], labels: np.ndarray, ratio: float, seed: int) -> Split:
