@@ -78,7 +78,7 @@ def describe(
 
 
 def prepared(paths: Iterable[Path], backbone: Backbone, ahead: int) -> "Generator[tf.Tensor | ImageError, None, None]":
-    """Images as the network reads them, [299, 299, 3] float32, in order, or what is wrong with them.
+    """Images in the network's size, [299, 299, 3] float32, 0 to 255, in order, or what is wrong with them.
 
     Threads work up to `ahead` images in advance, so that memory does not grow with the number of images. Close it:
     left to the garbage collector, it would wait for its threads wherever that happens to run, maybe for good.

@@ -11,7 +11,7 @@ from mhcln.errors import UserError
 from mhcln.files import sha256_of
 from mhcln.graph import read_graph
 from mhcln.keras_weights import IMAGENET, imagenet_file, is_weights, random_network, read_weights
-from mhcln.layers import Conv, Layer, Network, Pool, Scaling
+from mhcln.layers import Conv, Layer, Network, Pool, Scaling, averaged_late
 from mhcln.runtime import tf
 
 GRAPHS = ("classify_image_graph_def.pb", "classify_image_graph_def.pb.gz")
@@ -43,11 +43,11 @@ class Backbone:
         return f"{self.identity}; tiff={tiff}; precision={self.precision}; views={self.views}"
 
     def resize(self, image: "tf.Tensor") -> "tf.Tensor":
-        """One image [height, width, 3] uint8 of any size to what the network reads, [299, 299, 3] float32."""
+        """One image [height, width, 3] uint8 of any size in the network's size, [299, 299, 3] float32, 0 to 255."""
         return resized(image, self.scaling)
 
     def features(self, images: "tf.Tensor | np.ndarray") -> np.ndarray:
-        """pool_3 [batch, 2048] float32 of resized images [batch, 299, 299, 3] float32, averaged over the views."""
+        """pool_3 [batch, 2048] float32, averaged over the views, of resized images [batch, 299, 299, 3] float32."""
         batch = tf.convert_to_tensor(images)
         total = self.network(batch)
         for view in range(1, self.views):
@@ -56,15 +56,14 @@ class Backbone:
 
 
 def resized(image: "tf.Tensor", scaling: Scaling) -> "tf.Tensor":
-    """Bilinear resize and scaling of one image [height, width, 3] uint8 to [299, 299, 3] float32.
+    """Bilinear resize of one image [height, width, 3] uint8 to [299, 299, 3] float32, 0 to 255.
 
     tf.image.resize would place samples at pixel centres, which moves the 2015 graph's pool_3 by about 0.5 %.
     """
     with tf.device("CPU"):
-        large = tf.raw_ops.ResizeBilinear(
+        return tf.raw_ops.ResizeBilinear(
             images=image[None], size=scaling.size, align_corners=False, half_pixel_centers=scaling.half_pixel
         )[0]
-        return (large - scaling.mean) * scaling.factor
 
 
 def turned(images: "tf.Tensor", view: int) -> "tf.Tensor":
@@ -75,21 +74,21 @@ def turned(images: "tf.Tensor", view: int) -> "tf.Tensor":
 
 
 def compiled(network: Network, precision: str) -> Callable[["tf.Tensor"], "tf.Tensor"]:
-    """The network as one TF2 function of [batch, 299, 299, 3] float32, its weights frozen into it.
+    """The network as one TF2 function of [batch, 299, 299, 3] float32, 0 to 255, its weights frozen into it.
 
     Convolutions run in `precision`; the last layer, an average over space, and the answer are float32. Raises
     UserError where a layer cannot read what the layers before it give.
     """
     dtype = tf.dtypes.as_dtype(precision)
-    height, width = network.scaling.size
+    scaling, layers = network.scaling, averaged_late(network.layers)
 
-    @tf.function(input_signature=[tf.TensorSpec([None, height, width, 3], tf.float32)], autograph=False)
+    @tf.function(input_signature=[tf.TensorSpec([None, *scaling.size, 3], tf.float32)], autograph=False)
     def run(images: "tf.Tensor") -> "tf.Tensor":
-        values = {network.input: tf.cast(images, dtype)}
-        *inner, last = network.layers
+        values = {network.input: tf.cast((images - scaling.mean) * scaling.factor, dtype)}
+        *inner, last = layers
         for name in inner:
-            values[name] = _apply(network.layers[name], values)
-        final = network.layers[last]
+            values[name] = _apply(layers[name], values)
+        final = layers[last]
         values[final.source] = tf.cast(values[final.source], tf.float32)
         answer = _apply(final, values)
         return tf.reshape(answer, [-1, answer.shape[1] * answer.shape[2] * answer.shape[3]])
@@ -106,12 +105,18 @@ def _apply(layer: Layer, values: dict[str, "tf.Tensor"]) -> "tf.Tensor":
     if isinstance(layer, Conv):
         image = values[layer.source]
         image = tf.nn.conv2d(image, tf.constant(layer.kernel, image.dtype), layer.strides, layer.padding)
+        if layer.pool:
+            image = _pooled(image, layer.pool)
         image = tf.nn.bias_add(image, tf.constant(layer.bias, image.dtype))
         return tf.nn.relu(image) if layer.relu else image
     if isinstance(layer, Pool):
-        pool = tf.nn.max_pool2d if layer.kind == "max" else tf.nn.avg_pool2d
-        return pool(values[layer.source], layer.size, layer.strides, layer.padding)
+        return _pooled(values[layer.source], layer)
     return tf.concat([values[source] for source in layer.sources], axis=3)
+
+
+def _pooled(image: "tf.Tensor", pool: Pool) -> "tf.Tensor":
+    pooled = tf.nn.max_pool2d if pool.kind == "max" else tf.nn.avg_pool2d
+    return pooled(image, pool.size, pool.strides, pool.padding)
 
 
 def open_backbone(

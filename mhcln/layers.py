@@ -6,18 +6,6 @@ import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
-class Conv:
-    """Convolution of `source` with `kernel` [height, width, in, out], plus `bias` [out], float32; a ReLU if `relu`."""
-
-    source: str
-    kernel: np.ndarray
-    bias: np.ndarray
-    strides: tuple[int, int]
-    padding: str
-    relu: bool
-
-
-@dataclasses.dataclass(frozen=True)
 class Pool:
     """Pooling of `source`, `kind` "max" or "average"; an average counts no pixel outside the image."""
 
@@ -26,6 +14,22 @@ class Pool:
     size: tuple[int, int]
     strides: tuple[int, int]
     padding: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Conv:
+    """Convolution of `source` with `kernel` [height, width, in, out], plus `bias` [out], float32; a ReLU if `relu`.
+
+    The products go through `pool`, where there is one, before the bias is added.
+    """
+
+    source: str
+    kernel: np.ndarray
+    bias: np.ndarray
+    strides: tuple[int, int]
+    padding: str
+    relu: bool
+    pool: Pool | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +44,7 @@ Layer = Conv | Pool | Join
 
 @dataclasses.dataclass(frozen=True)
 class Scaling:
-    """What comes before the first layer: bilinear resize to `size`, then (x - `mean`) * `factor`.
+    """What comes before the first layer: bilinear resize of pixels x to `size`, then (x - `mean`) * `factor`.
 
     `half_pixel` places samples at pixel centres, as TF2 does; the 2015 graph places them at corners.
     """
@@ -75,6 +79,20 @@ def fold(
     factor = np.asarray(gamma, np.float64) / np.sqrt(variance.astype(np.float64) + epsilon)
     bias = beta - mean * factor
     return (kernel * factor).astype(np.float32), bias.astype(np.float32)
+
+
+def averaged_late(layers: dict[str, Layer]) -> dict[str, Layer]:
+    """The same function, with every average that a 1x1 convolution reads taken of that convolution's products.
+
+    Both are linear and so change places; a branch of Inception then averages 32 to 192 channels, not 192 to 2,048.
+    """
+    moved = dict(layers)
+    for name, layer in layers.items():
+        pool = layers.get(layer.source) if isinstance(layer, Conv) else None
+        pointwise = pool and layer.kernel.shape[:2] == layer.strides == (1, 1) and layer.pool is None
+        if pointwise and isinstance(pool, Pool) and pool.kind == "average":
+            moved[name] = dataclasses.replace(layer, source=pool.source, pool=pool)
+    return needed(moved, next(reversed(layers)))
 
 
 def needed(layers: dict[str, Layer], output: str) -> dict[str, Layer]:
