@@ -1,4 +1,4 @@
-"""Describe every image of a data set by the pool_3 layer of a pretrained Inception-v3: writes features.npz."""
+"""Describe every image of a data set by pool_3 (or other layers) of a pretrained Inception-v3: writes features.npz."""
 
 import argparse
 from pathlib import Path
@@ -34,6 +34,13 @@ def parser() -> cli.Parser:
     )
     add("--precision", choices=("float32", "bfloat16", "float16"), default="float32", help="of the network")
     add("--views", type=int, choices=(1, 8), default=1, help="average over this many flips and quarter turns")
+    add(
+        "--layers",
+        type=cli.names,
+        default="pool_3",
+        help="layers whose means over space are the features: pool_3 as in the paper, or several of mixed, "
+        "mixed_1, ..., mixed_10 with commas between",
+    )
     add("--random_weights", type=cli.whole_number(0), metavar="SEED", help="a network with random weights, for trials")
     return parser
 
@@ -54,7 +61,9 @@ def main(flags: argparse.Namespace, console: cli.Console) -> None:
     from mhcln.extraction import extract
     from mhcln.inception import open_backbone
 
-    backbone = open_backbone(console, flags.model_dir, flags.random_weights, flags.tiff, flags.precision, flags.views)
+    backbone = open_backbone(
+        console, flags.model_dir, flags.random_weights, flags.tiff, flags.precision, flags.views, flags.layers
+    )
     extract(scan, backbone, flags.dump_dir, flags.batch_size, flags.on_error == "skip", console)
 
 

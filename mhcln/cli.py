@@ -115,6 +115,14 @@ def whole_numbers(minimum: int) -> Callable[[str], list[int]]:
     return parse
 
 
+def names(text: str) -> tuple[str, ...]:
+    """A flag's type: one word, or several with commas between, each once."""
+    values = tuple(text.split(","))
+    if len(set(values)) != len(values):
+        raise argparse.ArgumentTypeError(f"{text!r} names something twice")
+    return values
+
+
 def fraction(text: str) -> float:
     """A flag's type: a number above 0 and below 1."""
     try:

@@ -7,6 +7,7 @@ shapes are fixed to one image. What it computes is small: convolutions with a bi
 import dataclasses
 import gzip
 import math
+import re
 import zlib
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from mhcln.layers import Conv, Join, Layer, Network, Pool, Scaling, fold, needed
 from mhcln.runtime import tf
 
 OUTPUT = "pool_3"  # published extract_features.py:41 fetches 'pool_3:0'
+BLOCK = re.compile(r"mixed(_\d+)?/join")
 INPUT = "Mul"  # the image, resized and scaled; what comes before it, `Scaling` holds
 MAX_BYTES = 2**30  # the real file has 95.7 MB
 MAX_ELEMENTS = 2**26  # the largest kernel has 1.5 million
@@ -59,7 +61,9 @@ class _Reader:
             self._add(name)
         if not isinstance(self.layers.get(OUTPUT), Pool):
             raise ValueError(f"node {OUTPUT!r} is no pooling")
-        return Network(needed(self.layers, OUTPUT), INPUT, scaling)
+        layers = needed(self.layers, OUTPUT)
+        blocks = {name.removesuffix("/join"): name for name in layers if BLOCK.fullmatch(name)}
+        return Network(layers, INPUT, scaling, {OUTPUT: layers[OUTPUT].source, **blocks})
 
     def _scaling(self) -> Scaling:
         multiply = self._node(INPUT, "Mul")

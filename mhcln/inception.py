@@ -1,4 +1,4 @@
-"""The pretrained Inception-v3 as one batched function: images in, [batch, 2048] pool_3 out."""
+"""The pretrained Inception-v3 as one batched function: images in, [batch, 2048] pool_3 (or other layers) out."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,11 +11,12 @@ from mhcln.errors import UserError
 from mhcln.files import sha256_of
 from mhcln.graph import read_graph
 from mhcln.keras_weights import IMAGENET, imagenet_file, is_weights, random_network, read_weights
-from mhcln.layers import Conv, Layer, Network, Pool, Scaling, averaged_late
+from mhcln.layers import Conv, Layer, Mean, Network, Pool, Scaling, answering, averaged_late, sources
 from mhcln.runtime import tf
 
 GRAPHS = ("classify_image_graph_def.pb", "classify_image_graph_def.pb.gz")
-PAPER = "inception-2015-12-05 pool_3"
+PAPER = "inception-2015-12-05"
+POOL_3 = ("pool_3",)  # the paper's layer: the mean of the last block over space
 PRECISIONS = ("float32", "bfloat16", "float16")
 TIFF_STEPS = ("jpeg", "pixels")
 VIEWS = (1, 8)
@@ -47,7 +48,7 @@ class Backbone:
         return resized(image, self.scaling)
 
     def features(self, images: "tf.Tensor | np.ndarray") -> np.ndarray:
-        """pool_3 [batch, 2048] float32, averaged over the views, of resized images [batch, 299, 299, 3] float32."""
+        """Features [batch, d] float32, averaged over the views, of resized images [batch, 299, 299, 3] float32."""
         batch = tf.convert_to_tensor(images)
         total = self.network(batch)
         for view in range(1, self.views):
@@ -76,8 +77,8 @@ def turned(images: "tf.Tensor", view: int) -> "tf.Tensor":
 def compiled(network: Network, precision: str) -> Callable[["tf.Tensor"], "tf.Tensor"]:
     """The network as one TF2 function of [batch, 299, 299, 3] float32, 0 to 255, its weights frozen into it.
 
-    Convolutions run in `precision`; the last layer, an average over space, and the answer are float32. Raises
-    UserError where a layer cannot read what the layers before it give.
+    Convolutions run in `precision`; averages over space and the answer are float32. Raises UserError where a layer
+    cannot read what the layers before it give.
     """
     dtype = tf.dtypes.as_dtype(precision)
     scaling, layers = network.scaling, averaged_late(network.layers)
@@ -89,7 +90,7 @@ def compiled(network: Network, precision: str) -> Callable[["tf.Tensor"], "tf.Te
         for name in inner:
             values[name] = _apply(layers[name], values)
         final = layers[last]
-        values[final.source] = tf.cast(values[final.source], tf.float32)
+        values |= {source: tf.cast(values[source], tf.float32) for source in sources(final)}
         answer = _apply(final, values)
         return tf.reshape(answer, [-1, answer.shape[1] * answer.shape[2] * answer.shape[3]])
 
@@ -111,6 +112,8 @@ def _apply(layer: Layer, values: dict[str, "tf.Tensor"]) -> "tf.Tensor":
         return tf.nn.relu(image) if layer.relu else image
     if isinstance(layer, Pool):
         return _pooled(values[layer.source], layer)
+    if isinstance(layer, Mean):
+        return tf.reduce_mean(tf.cast(values[layer.source], tf.float32), axis=(1, 2), keepdims=True)
     return tf.concat([values[source] for source in layer.sources], axis=3)
 
 
@@ -126,23 +129,28 @@ def open_backbone(
     tiff: str | None = None,
     precision: str = "float32",
     views: int = 1,
+    layers: tuple[str, ...] = POOL_3,
 ) -> Backbone:
     """The backbone in `model_dir`; without one Keras's ImageNet weights, or random weights where a seed is given.
 
-    `tiff` None means the published JPEG step for the paper's graph, plain pixels for any other. Raises UserError
-    where the folder holds no backbone, or more than one.
+    `tiff` None means the published JPEG step for the paper's graph, plain pixels for any other. `layers` names the
+    blocks whose means over space are the features. Raises UserError where the folder holds no backbone, or more than
+    one, or it has no such layers.
     """
+    named = "+".join(layers)
     if random_seed is not None:
         if model_dir is not None:
             raise UserError("--random_weights and --model_dir exclude each other; give one of them")
         path, network = None, random_network(random_seed)
-        identity = f"random-inception-v3 avg_pool; seed={random_seed}"
+        identity = f"random-inception-v3 {named}; seed={random_seed}"
     else:
         path = imagenet_file(console) if model_dir is None else weights_file(model_dir)
         is_graph = not is_weights(path.name)
         network = read_graph(path) if is_graph else read_weights(path)
-        name = PAPER if is_graph else "keras-inception-v3 avg_pool"
-        identity = f"{name}; sha256={sha256_of(path)}"
+        family = PAPER if is_graph else "keras-inception-v3"
+        identity = f"{family} {named}; sha256={sha256_of(path)}"
+    if layers != POOL_3:
+        network = answering(network, layers)
     return Backbone(
         identity=identity,
         model_file="" if path is None else str(path.resolve()),
@@ -182,17 +190,18 @@ def backbone_for(console: Console, extractor: str, model_file: str, model_dir: P
     try:
         tiff = "jpeg" if options["tiff"] == "jpeg100" else options["tiff"]
         precision, views = options["precision"], int(options["views"])
+        layers = tuple(name.split(" ")[1].split("+"))
         seed = int(options["seed"]) if "seed" in options else None
         digest = options.get("sha256", "")
         known = tiff in TIFF_STEPS and precision in PRECISIONS and views in VIEWS
-    except (KeyError, ValueError):
+    except (IndexError, KeyError, ValueError):
         known = False
     if not known:
         raise UserError(
             f"features.npz was made by {extractor!r}, which this version cannot reopen; extract the features again"
         )
     if seed is not None:
-        return open_backbone(console, None, seed, tiff, precision, views)
+        return open_backbone(console, None, seed, tiff, precision, views, layers)
     path = weights_file(model_dir) if model_dir is not None else Path(model_file)
     if not path.is_file():
         raise UserError(f"the backbone {path} of the archive is gone; give its folder as --model_dir")
@@ -201,4 +210,4 @@ def backbone_for(console: Console, extractor: str, model_file: str, model_dir: P
             f"{path} is not the backbone that made the archive ({name}, SHA-256 {digest[:12]}...); "
             "give the folder of that file as --model_dir"
         )
-    return open_backbone(console, path, None, tiff, precision, views)
+    return open_backbone(console, path, None, tiff, precision, views, layers)

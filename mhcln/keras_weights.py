@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import hashlib
 import os
+import re
 import urllib.request
 import warnings
 import zipfile
@@ -23,6 +24,7 @@ IMAGENET_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/in
 IMAGENET_MD5 = "bcbd6486424b2319ff4ef7d526e38f63"
 ENDINGS = (".weights.h5", ".keras")
 OUTPUT = "mixed10"  # the last layer before global pooling
+BLOCK = re.compile(r"mixed(\d+)")  # the blocks, which the 2015 graph calls mixed, mixed_1, ...
 WIDTH = 2048
 INPUT = "image"
 # keras.applications.inception_v3.preprocess_input: x / 127.5 - 1; TF2's bilinear resize, since Keras has no other
@@ -126,7 +128,9 @@ def _layers_of(model: "keras.Model") -> Network:
     if channels != WIDTH:
         raise ValueError(f"its layer {OUTPUT!r} has {channels} channels, not {WIDTH}")
     layers["avg_pool"] = Pool(OUTPUT, "average", (8, 8), (1, 1), "VALID")
-    return Network(needed(layers, "avg_pool"), first, SCALING)
+    found = {name: BLOCK.fullmatch(name) for name in layers}
+    blocks = {f"mixed_{match[1]}".removesuffix("_0"): name for name, match in found.items() if match}
+    return Network(needed(layers, "avg_pool"), first, SCALING, {"pool_3": OUTPUT, **blocks})
 
 
 def _layer_of(layer: "keras.Layer", read: tuple[str, ...], layers: dict[str, Layer]) -> Layer:

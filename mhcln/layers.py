@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from mhcln.errors import UserError
+
 
 @dataclasses.dataclass(frozen=True)
 class Pool:
@@ -39,7 +41,14 @@ class Join:
     sources: tuple[str, ...]
 
 
-Layer = Conv | Pool | Join
+@dataclasses.dataclass(frozen=True)
+class Mean:
+    """The mean of `source` over space, [batch, 1, 1, channels], float32 whatever the other layers compute in."""
+
+    source: str
+
+
+Layer = Conv | Pool | Join | Mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,11 +66,15 @@ class Scaling:
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """Layers by name, each after what it reads; the first ones read `input`, the last one is the answer."""
+    """Layers by name, each after what it reads; the first ones read `input`, the last one is the answer.
+
+    `blocks` names layers by what their means over space are called: "pool_3", "mixed", "mixed_1" to "mixed_10".
+    """
 
     layers: dict[str, Layer]
     input: str
     scaling: Scaling
+    blocks: dict[str, str]
 
 
 def fold(
@@ -79,6 +92,19 @@ def fold(
     factor = np.asarray(gamma, np.float64) / np.sqrt(variance.astype(np.float64) + epsilon)
     bias = beta - mean * factor
     return (kernel * factor).astype(np.float32), bias.astype(np.float32)
+
+
+def answering(network: Network, blocks: tuple[str, ...]) -> Network:
+    """The network cut to answer the means over space of `blocks`, one after another.
+
+    Raises UserError where it has no such block.
+    """
+    unknown = [block for block in blocks if block not in network.blocks]
+    if unknown:
+        raise UserError(f"the backbone has no layer {unknown[0]!r}; choose from {', '.join(network.blocks)}")
+    means = {f"{block}/mean": Mean(network.blocks[block]) for block in blocks}
+    layers = {**network.layers, **means, "answer": Join(tuple(means))}
+    return dataclasses.replace(network, layers=needed(layers, "answer"))
 
 
 def averaged_late(layers: dict[str, Layer]) -> dict[str, Layer]:

@@ -142,8 +142,8 @@ def write_graph(folder: Path, graph: "tf.compat.v1.GraphDef | None" = None, zipp
     return path
 
 
-def published_way(graph: "tf.compat.v1.GraphDef", jpegs: list[bytes]) -> np.ndarray:
+def published_way(graph: "tf.compat.v1.GraphDef", jpegs: list[bytes], tensor: str = "pool_3:0") -> np.ndarray:
     """pool_3 [n, width] as the published code computes it: one JPEG at a time through a version-1 session."""
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         tf.import_graph_def(graph, name="")
-        return np.stack([np.squeeze(session.run("pool_3:0", {"DecodeJpeg/contents:0": content})) for content in jpegs])
+        return np.stack([np.squeeze(session.run(tensor, {"DecodeJpeg/contents:0": content})) for content in jpegs])

@@ -5,6 +5,7 @@ MHCLN_KILLS says how often the script is killed; the default keeps the test shor
 
 import csv
 import dataclasses
+import io
 import itertools
 import os
 import random
@@ -19,10 +20,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mhcln import datasets, extraction, inception
+from mhcln import datasets, extraction, files, inception
 from mhcln.artifacts import read_features
 from mhcln.cli import Terminated
 from mhcln.errors import UserError
+from mhcln.images import read_image
 from mhcln.partwork import FOLDER
 
 HOUSE = Path(__file__).resolve().parent.parent
@@ -361,12 +363,21 @@ def test_unlabelled_images_are_described_without_classes(tmp_path, run_script, i
     dump_dir = tmp_path / "dump"
     ended = run_script(
         "extract_features.py", "--unlabelled", "--images_dir", images_dir, "--dump_dir", dump_dir,
-        "--model_dir", model_dir, "--views=8", "--precision=bfloat16", "--tiff=pixels",
+        "--model_dir", model_dir, "--views=8", "--precision=bfloat16", "--tiff=pixels", "--layers=mixed,mixed_10",
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     content = read_features(dump_dir)
     assert set(content.labels.tolist()) == {-1}
+    assert content.features.shape[1] == 10 + graphs.WIDTH
+    assert content.extractor.startswith("inception-2015-12-05 mixed+mixed_10; sha256=")
     assert content.extractor.endswith("tiff=pixels; precision=bfloat16; views=8")
+
+
+def test_a_layer_that_is_not_there_is_one_line(tmp_path, run_script, images_dir, model_dir):
+    flags = ("--images_dir", images_dir, "--dump_dir", tmp_path, "--model_dir", model_dir, "--layers=mixed_11")
+    ended = run_script("extract_features.py", *flags)
+    assert ended.returncode == 2
+    assert ended.stderr == "error: the backbone has no layer 'mixed_11'; choose from pool_3, mixed, mixed_10\n"
 
 
 @pytest.mark.parametrize("batch_size", [1, 32])
@@ -387,3 +398,16 @@ def test_golden_pool_3_of_the_2015_graph(tmp_path, shared, run_script, batch_siz
     for path, vector in zip(content.paths, content.features, strict=True):
         golden_vector = wanted[Path(path).name]
         assert np.linalg.norm(vector - golden_vector) <= 1e-4 * np.linalg.norm(golden_vector), path
+
+
+def test_given_features_of_two_layers_of_the_2015_graph(shared, console):
+    given = files.read_npz(shared / "data" / "features" / "ucmd.npz", "extract_features.py")
+    backbone = inception.open_backbone(console, shared / "models", layers=("mixed_8", "mixed_6"))
+    rows = dict(zip(given["paths"].tolist(), given["features"], strict=True))
+    paths = sorted((shared / "data" / "UCMD_tif").glob("*/*.tif"))[::12]
+    for path in paths:
+        decoded = np.array(Image.open(io.BytesIO(read_image(path, tiff_as_jpeg=True))))  # these were, by Pillow
+        vector = backbone.features(backbone.resize(decoded)[None])[0]
+        wanted = rows[f"{path.parent.name}/{path.stem}.jpg"]
+        assert np.linalg.norm(vector - wanted) <= 1e-3 * np.linalg.norm(wanted), path
+    assert len(paths) == 6

@@ -174,8 +174,19 @@ def test_keras_weights_give_what_keras_gives(tmp_path, console, keras_model):
     assert np.abs(images - by_keras).max() < 1e-3
     wanted = keras_model(keras.applications.inception_v3.preprocess_input(by_keras)).numpy().mean(axis=(1, 2))
     assert relative_errors(backbone.features(images), wanted).max() < 1e-5
-    assert backbone.extractor.startswith("keras-inception-v3 avg_pool; sha256=")
+    assert backbone.extractor.startswith("keras-inception-v3 pool_3; sha256=")
     assert "tiff=pixels" in backbone.extractor
+
+
+def test_layers_of_keras_are_the_means_of_its_blocks(tmp_path, console, keras_model):
+    keras_model.save_weights(tmp_path / "own.weights.h5")
+    blocks = keras.Model(keras_model.input, [keras_model.get_layer(name).output for name in ("mixed8", "mixed0")])
+    backbone = inception.open_backbone(console, tmp_path, layers=("mixed_8", "mixed"))
+    image = RNG.uniform(0, 255, (1, 299, 299, 3)).astype(np.float32)
+    outputs = blocks(keras.applications.inception_v3.preprocess_input(image.copy()))
+    wanted = np.concatenate([output.numpy().mean(axis=(1, 2)) for output in outputs], axis=1)
+    assert relative_errors(backbone.features(image), wanted).max() < 1e-5
+    assert backbone.extractor.startswith("keras-inception-v3 mixed_8+mixed; sha256=")
 
 
 def same_layers(one, other) -> bool:
@@ -236,7 +247,7 @@ def test_imagenet_weights_come_from_the_cache_or_one_line_says_where_to_put_them
 
 def test_random_weights_follow_from_the_seed_and_tell_images_apart(console):
     backbone = inception.open_backbone(console, None, random_seed=7)
-    assert backbone.extractor.startswith("random-inception-v3 avg_pool; seed=7;")
+    assert backbone.extractor.startswith("random-inception-v3 pool_3; seed=7;")
     seven = keras_weights.random_network(7)
     assert same_layers(seven, keras_weights.random_network(7))
     assert not same_layers(seven, keras_weights.random_network(8))
@@ -297,6 +308,23 @@ def test_the_recorded_backbone_is_reopened_and_no_other(tmp_path, console):
         inception.backbone_for(console, "published features.pkl", "", None)
 
 
+def test_layers_are_means_over_space_of_the_named_nodes(tmp_path, console):
+    graph = graphs.small_graph()
+    graphs.write_graph(tmp_path, graph)
+    backbone = inception.open_backbone(console, tmp_path, layers=("mixed_10", "mixed"))
+    jpegs = [jpeg(80, 100), jpeg(75, 75)]
+    found = backbone.features(ready(backbone, jpegs))
+    pool_3 = graphs.published_way(graph, jpegs)
+    assert relative_errors(found[:, : graphs.WIDTH], pool_3).max() < 1e-5
+    mixed = graphs.published_way(graph, jpegs, "mixed/join:0").mean(axis=(1, 2))
+    assert relative_errors(found[:, graphs.WIDTH :], mixed).max() < 1e-5
+    assert relative_errors(found[:, graphs.WIDTH :], pool_3[:, : mixed.shape[1]]).min() > 0.1
+    again = inception.backbone_for(console, backbone.extractor, backbone.model_file, None)
+    np.testing.assert_array_equal(again.features(ready(again, jpegs)), found)
+    with pytest.raises(UserError, match="has no layer 'mixed_3'; choose from pool_3, mixed, mixed_10"):
+        inception.open_backbone(console, tmp_path, layers=("mixed", "mixed_3"))
+
+
 def test_a_random_backbone_is_reopened_by_its_seed(console):
     made = inception.open_backbone(console, None, random_seed=3)
     assert inception.backbone_for(console, made.extractor, made.model_file, None).extractor == made.extractor
@@ -329,5 +357,5 @@ def test_averages_move_behind_the_pointwise_convolutions_that_read_them(padding,
     if also_read:
         by_hand = tf.concat([by_hand, plain], axis=3)
     wanted = tf.reshape(tf.nn.max_pool2d(by_hand, 2, 1, "VALID"), [2, -1])
-    found = inception.compiled(Network(layers, "image", scaling), "float32")(images)
+    found = inception.compiled(Network(layers, "image", scaling, {}), "float32")(images)
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
