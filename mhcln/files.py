@@ -22,6 +22,7 @@ PART = ".part."
 BOMB_BYTES = 64 * 2**20
 BOMB_RATIO = 100
 JSON_BYTES = 64 * 2**20
+PIECE_BYTES = 2**20
 
 
 @contextlib.contextmanager
@@ -132,11 +133,15 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
         count = 1
         for side in shape:
             count *= int(side)
-        if count < 0 or count * dtype.itemsize != info.file_size - stream.tell():
+        if count < 0 or not dtype.itemsize or count * dtype.itemsize != info.file_size - stream.tell():
             raise ValueError(f"{info.filename} does not hold the {shape} {dtype} that it claims")
         data = np.empty(count, dtype)
-        if data.nbytes and stream.readinto(memoryview(data).cast("B")) != data.nbytes:
-            raise ValueError(f"{info.filename} ends early")
+        if data.nbytes:
+            place = memoryview(data.view(np.uint8))
+            for start in range(0, data.nbytes, PIECE_BYTES):  # all at once, zipfile would copy it several times
+                piece = place[start : start + PIECE_BYTES]
+                if stream.readinto(piece) != len(piece):
+                    raise ValueError(f"{info.filename} ends early")
         if stream.read(1):  # reading past the end makes zipfile compare the CRC
             raise ValueError(f"{info.filename} is longer than it claims")
     return data.reshape(shape, order="F" if fortran_order else "C")

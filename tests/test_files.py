@@ -99,6 +99,27 @@ def test_impossible_size_is_refused_before_memory_is_taken(tmp_path):
         files.read_npz(tmp_path / "x.npz", "maker")
 
 
+def test_texts_of_no_letters_take_no_memory(tmp_path):
+    # NumPy makes room for a letter each, which the size of the file says nothing of
+    write_member(tmp_path / "x.npz", "{'descr': '<U0', 'fortran_order': False, 'shape': (1000000000000,)}\n", b"")
+    with pytest.raises(UserError, match="does not hold"):
+        files.read_npz(tmp_path / "x.npz", "maker")
+
+
+def test_arrays_of_several_pieces_come_back_and_a_late_flip_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "PIECE_BYTES", 100)
+    values = np.random.default_rng(0).integers(1 << 62, size=(5, 7))
+    for save in (np.savez, np.savez_compressed):
+        save(tmp_path / "x.npz", values=values)
+        np.testing.assert_array_equal(files.read_npz(tmp_path / "x.npz", "maker")["values"], values)
+    np.savez(tmp_path / "x.npz", values=values)
+    whole = (tmp_path / "x.npz").read_bytes()
+    last = whole.index(values[-1, -1:].tobytes())
+    (tmp_path / "x.npz").write_bytes(whole[:last] + bytes([whole[last] ^ 1]) + whole[last + 1 :])
+    with pytest.raises(UserError, match=r"damaged .*CRC"):
+        files.read_npz(tmp_path / "x.npz", "maker")
+
+
 def test_decompression_bomb_is_refused(tmp_path):
     shape = 2**27
     header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({shape},)}}\n"
