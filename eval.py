@@ -47,7 +47,7 @@ def main(flags: argparse.Namespace, console: cli.Console) -> None:
     from mhcln import assessment, sweep, trained
 
     wishes = assessment.Wishes(flags.k, flags.archive or "test", flags.interval, flags.images_dir)
-    if flags.table and (flags.run_name or flags.query or flags.add):
+    if flags.table and any(flag is not None for flag in (flags.run_name, flags.query, flags.add)):
         raise UserError("--table is over all runs of the dump folder; leave --run_name, --query and --add out")
     if flags.table:
         sweep.tabulate(flags.dump_dir, wishes, console)
@@ -57,7 +57,7 @@ def main(flags: argparse.Namespace, console: cli.Console) -> None:
     if flags.run_name is not None and Path(flags.run_name).name != flags.run_name:
         raise UserError(f"--run_name={flags.run_name} is not the name of a folder in {flags.dump_dir}")
     folder = trained.choose(flags.dump_dir, flags.run_name)
-    if flags.query or flags.add:
+    if flags.query is not None or flags.add is not None:
         search(flags, folder, console)
     else:
         assessment.assess(flags.dump_dir, folder, wishes, console)
@@ -70,9 +70,9 @@ def search(flags: argparse.Namespace, folder: Path, console: cli.Console) -> Non
 
     run = trained.read(flags.dump_dir, folder)
     with locked(folder):
-        if flags.add:
+        if flags.add is not None:
             query.add(run, flags.add, console)
-        if flags.query:
+        if flags.query is not None:
             query.ask(
                 flags.dump_dir,
                 run,

@@ -1,12 +1,17 @@
 """What a query is searched in: the codes of a training run and those that were added to it later."""
 
+import bisect
 import dataclasses
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mhcln import artifacts
+from mhcln.artifacts import Addition
 from mhcln.errors import UserError
+from mhcln.files import PART
 from mhcln.trained import Run
 
 FOLDER = "archives"
@@ -14,26 +19,41 @@ FOLDER = "archives"
 
 @dataclasses.dataclass(frozen=True)
 class Archive:
-    """Packed `codes` [n, ceil(bits / 8)] uint8 of images in storage order.
+    """Packed `codes` [n, ceil(bits / 8)] uint8 of images in storage order; -1 among the `labels` is no class.
 
-    Image i is `paths[i]` under `images_dirs[origin[i]]`, its class `class_names[labels[i]]`; -1 stands for none.
+    The images come in parts, which begin at the rows `starts`: part p has paths `paths[p]` under `images_dirs[p]`.
     """
 
     codes: np.ndarray
     bits: int
     labels: np.ndarray
-    paths: list[str]
-    origin: np.ndarray
+    starts: list[int]
+    paths: list[Sequence[str]]
     images_dirs: list[str]
     class_names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.codes)
 
     def class_of(self, row: int) -> str:
         """Name of the class of an image, empty where it has none."""
         return self.class_names[self.labels[row]] if self.labels[row] >= 0 else ""
 
+    def images_dir_of(self, row: int) -> str:
+        """Folder that the path of the image starts from."""
+        return self.images_dirs[self._part(row)]
+
+    def path_of(self, row: int) -> str:
+        """Path of the image, as its folder knows it."""
+        part = self._part(row)
+        return str(self.paths[part][row - self.starts[part]])
+
     def place_of(self, row: int) -> Path:
         """Where the image lies."""
-        return Path(self.images_dirs[self.origin[row]]) / self.paths[row]
+        return Path(self.images_dir_of(row)) / self.path_of(row)
+
+    def _part(self, row: int) -> int:
+        return bisect.bisect_right(self.starts, row) - 1
 
 
 def load(run: Run, which: str, images_dir: Path | None = None) -> Archive:
@@ -45,29 +65,46 @@ def load(run: Run, which: str, images_dir: Path | None = None) -> Archive:
     codes = run.codes
     rows = np.array([which in ("all", side) for side in codes.split], bool)
     parts = [(codes.codes[rows], codes.labels[rows], run.display_names)]
-    paths = [path for path, used in zip(codes.paths, rows, strict=True) if used]
-    counts = [len(paths)]
+    paths: list[Sequence[str]] = [[path for path, used in zip(codes.paths, rows, strict=True) if used]]
     images_dirs = [str(images_dir or run.setup["images_dir"] or "")]
-    for path in sorted((run.folder / FOLDER).glob("*.npz")) if which == "all" else ():
+    for path in _added(run.folder) if which == "all" else ():
         added = artifacts.read_addition(path)
-        if added.bits != codes.bits or added.model_sha256 != run.files.get("model.keras"):
-            raise UserError(f"{path} holds codes of another model than {run.folder}; remove it, or add it again")
+        _check(path, added, run)
         parts.append((added.codes, added.labels, added.class_names))
-        paths += added.paths
-        counts.append(len(added.paths))
+        paths.append(added.paths)
         images_dirs.append(added.images_dir)
-    if not paths:
-        raise UserError(f"{run.folder} has no images in --archive={which}; there is nothing to search")
+    *starts, count = itertools.accumulate(map(len, paths), initial=0)
+    if not count:
+        advice = f"add images with {artifacts.ADD}" if which == "all" else "choose another --archive"
+        raise UserError(f"{run.folder} has no images in --archive={which}; {advice}")
     labels, names = _merge([(labels, class_names) for _, labels, class_names in parts])
     return Archive(
         codes=np.concatenate([part for part, _, _ in parts]),
         bits=codes.bits,
         labels=labels,
+        starts=starts,
         paths=paths,
-        origin=np.repeat(np.arange(len(counts)), counts),
         images_dirs=images_dirs,
         class_names=names,
     )
+
+
+def _added(folder: Path) -> list[Path]:
+    # what a killed --add left half-written is no addition
+    return sorted(path for path in (folder / FOLDER).glob("*.npz") if not path.name.startswith(PART))
+
+
+def _check(path: Path, added: Addition, run: Run) -> None:
+    extractor = run.setup["extractor"]
+    if added.bits != run.codes.bits:
+        what = f"codes of {added.bits} bits, those of {run.folder} have {run.codes.bits}"
+    elif added.extractor != extractor:
+        what = f"codes of features of {added.extractor!r}, {run.folder} was trained on {extractor!r}"
+    elif added.model_sha256 != run.files.get("model.keras"):
+        what = f"codes of another model than that of {run.folder}"
+    else:
+        return
+    raise UserError(f"{path} holds {what}; remove it, or add its images again with {artifacts.ADD}")
 
 
 def _merge(parts: list[tuple[np.ndarray, list[str]]]) -> tuple[np.ndarray, list[str]]:

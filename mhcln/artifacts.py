@@ -8,6 +8,7 @@ import numpy as np
 
 from mhcln.errors import UserError
 from mhcln.files import read_json, read_npz, write_json, write_npz
+from mhcln.texts import Texts, all_differ, are_unicode
 
 FORMAT = 1
 EXTRACT = "extract_features.py"
@@ -76,7 +77,7 @@ class Addition:
     codes: np.ndarray
     bits: int
     labels: np.ndarray
-    paths: list[str]
+    paths: Texts
     class_names: list[str]
     images_dir: str
     extractor: str
@@ -209,12 +210,15 @@ def _read(path: Path, kind: type, made_by: str, leave_out: tuple[str, ...] = ())
 
 
 def _as_field(path: Path, name: str, array: np.ndarray, kind: Any, made_by: str) -> Any:  # noqa: ANN401, any field
-    kinds = {str: ("U", 0), int: ("iu", 0), float: ("f", 0), list[str]: ("U", 1)}
+    kinds = {str: ("U", 0), int: ("iu", 0), float: ("f", 0), list[str]: ("U", 1), Texts: ("U", 1)}
     if kind not in kinds:
         return array
     letters, dimensions = kinds[kind]
-    _check(array.dtype.kind in letters and array.ndim == dimensions, path, f"{name} is not {kind}", made_by)
-    return array.tolist()
+    right = array.dtype.kind in letters and array.ndim == dimensions
+    _check(right, path, f"{name} is not what it should be, but {array.dtype} {array.shape}", made_by)
+    if letters == "U":
+        _check(are_unicode(array.reshape(-1)), path, f"{name} is no text", made_by)
+    return array if kind == Texts else array.tolist()
 
 
 def _checked_format(path: Path, content: dict[str, Any], made_by: str) -> dict[str, Any]:
@@ -230,8 +234,9 @@ def _check_labels(path: Path, labels: np.ndarray, class_names: list[str], n: int
     _check(inside, path, f"labels lie outside the {len(class_names)} classes", made_by)
 
 
-def _check_unique(path: Path, paths: list[str], made_by: str) -> None:
-    _check(len(set(paths)) == len(paths), path, "a path stands twice", made_by)
+def _check_unique(path: Path, paths: list[str] | Texts, made_by: str) -> None:
+    differ = all_differ(paths) if isinstance(paths, np.ndarray) else len(set(paths)) == len(paths)
+    _check(differ, path, "a path stands twice", made_by)
 
 
 def _check(holds: bool, path: Path, what: str, made_by: str) -> None:

@@ -133,7 +133,7 @@ def scan_unlabelled(images_dir: Path) -> Scan:
         paths += [(inner / image).as_posix() for image in images]
         stray += [(inner / other).as_posix() for other in others if other not in folders]
     if not paths:
-        raise UserError(f"{images_dir} holds no images ({', '.join(sorted(ENDINGS))})")
+        raise UserError(f"{images_dir} holds no images ({', '.join(sorted(ENDINGS))}); give a folder that does")
     dataset = Dataset(images_dir.resolve().name, (), (), ())
     return Scan(dataset, images_dir, paths, np.full(len(paths), -1, np.int32), _stray_note(stray))
 

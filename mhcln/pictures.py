@@ -70,6 +70,7 @@ def draw(
     missing, before anything is drawn, or cannot be read.
     """
     from mhcln import figures  # Pillow is only needed where there is something to draw
+    from mhcln.images import ImageError
 
     _check_present(images_dir, shown, paths)
     folder = run_dir / FOLDER
@@ -77,7 +78,10 @@ def draw(
 
     @functools.lru_cache(maxsize=KEPT_THUMBNAILS)
     def image(row: int) -> "Image.Image":
-        return figures.thumbnail(read(images_dir / paths[row]))
+        try:
+            return figures.thumbnail(read(images_dir / paths[row]))
+        except ImageError as error:
+            raise UserError(f"no pictures: {error}; mend the image, or draw none with --interval=0") from error
 
     with console.bar(len(shown), "pictures", "picture") as bar:
         for one in shown:
@@ -102,18 +106,17 @@ def _check_present(images_dir: Path, shown: list[Shown], paths: list[str]) -> No
 
 
 def read(path: Path) -> "Image.Image":
-    """An image as RGB, a large JPEG smaller than it is; raises UserError where it cannot be read."""
+    """An image as RGB, a large JPEG smaller than it is; raises ImageError where it cannot be read."""
     from PIL import Image
 
     from mhcln import images
 
+    pixels = images.read_image(path, tiff_as_jpeg=False)
     try:
-        pixels = images.read_image(path, tiff_as_jpeg=False)
         if not isinstance(pixels, bytes):
             return Image.fromarray(pixels)
         image = Image.open(io.BytesIO(pixels))
         image.draft("RGB", (MIN_SIDE, MIN_SIDE))  # a large JPEG is decoded at half, quarter or eighth size
         return image.convert("RGB")
-    except (images.ImageError, *images.BROKEN) as error:
-        what = str(error) if isinstance(error, images.ImageError) else f"{path}: damaged ({error})"
-        raise UserError(f"no pictures: {what}; mend the image, or draw none with --interval=0") from error
+    except images.BROKEN as error:
+        raise images.ImageError(path, f"damaged ({error})") from error

@@ -1,18 +1,24 @@
 """Searching with one's own images, and adding images to what is searched."""
 
+import dataclasses
 import json
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import HOUSE
+from conftest import Console as Listener
 from PIL import Image
 
 from mhcln import artifacts, trained
-from mhcln.archive import load
+from mhcln.archive import Archive, load
 from mhcln.cli import Console
 from mhcln.errors import UserError
+from mhcln.files import sha256_of
 from mhcln.scenes import draw_scene
 
 SCRIPT = "eval.py"
@@ -56,21 +62,33 @@ def test_an_archive_image_finds_itself_first_among_its_equals(pipeline, ask, run
     assert "ms an image" in result.stdout
 
 
+def test_a_query_that_is_no_image_is_told(ask, tmp_path, users_mistake):
+    (tmp_path / "photo.jpg").write_text("not a photo", encoding="utf-8")
+    result = ask("--query", tmp_path / "photo.jpg")
+    users_mistake(result, "photo.jpg is no query: not a readable image", "; mend it or give another image")
+    assert "0 queries in 40 images" in result.stdout
+
+
 def test_a_folder_of_queries_with_bad_ones_among_them(pipeline, ask, tmp_path, users_mistake):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     draw_scene("beach", 50).save(tmp_path / "a" / "new scene.png")
     draw_scene("forest", 51).convert("L").save(tmp_path / "b" / "new scene.jpg")
     (tmp_path / "b" / "broken.tif").write_bytes(b"II*\0")
+    (tmp_path / "a" / "empty.png").touch()
     result = ask("--query", tmp_path, "--k=3")
-    users_mistake(result, "broken.tif is no query")
+    bad = f"{tmp_path / 'a' / 'empty.png'} is no query: empty file; {tmp_path / 'b' / 'broken.tif'} is no query: "
+    users_mistake(result, bad, "; mend them or give other images; the other 2 are answered")
     assert "2 queries in 40 images" in result.stdout
     assert found(pipeline, "new scene")["query"].endswith("a/new scene.png")
     assert found(pipeline, "new scene_2")["query"].endswith("b/new scene.jpg")
 
 
-def test_queries_from_standard_input(pipeline):
+def test_queries_from_standard_input(pipeline, tmp_path, users_mistake):
     path = pipeline / "images" / "beach" / "beach0.tif"
+    strange = os.fsencode(tmp_path) + b"/\xff.tif"
+    if sys.platform == "linux":  # elsewhere such names cannot be
+        shutil.copyfile(path, strange)
     command = [
         sys.executable,
         HOUSE / SCRIPT,
@@ -79,9 +97,46 @@ def test_queries_from_standard_input(pipeline):
         "--k=2",
         "--archive=train",
     ]
-    result = subprocess.run(command, input=f"{path}\n\n", capture_output=True, text=True, check=False)
+
+    def run(*lines: bytes) -> subprocess.CompletedProcess:
+        result = subprocess.run(command, input=b"\n".join(lines), capture_output=True, check=False)
+        return subprocess.CompletedProcess([], result.returncode, result.stdout.decode(), result.stderr.decode())
+
+    result = run(os.fsencode(path), b"", b"")
     assert result.returncode == 0, result.stderr
     assert "1 query in 24 images" in result.stdout
+    result = run(strange, os.fsencode(path), b"/nowhere.jpg\n")
+    users_mistake(result, "ff.tif is no query: its name cannot be printed")
+    assert "/nowhere.jpg is no query: missing; mend them or give other images; the other one is" in result.stderr
+    assert "1 query in 24 images" in result.stdout
+
+
+def test_answers_have_names_of_their_own():
+    from mhcln.query import LONGEST, distinct_names
+
+    names = ["a/x.png", "b/x.png", "x_2.png", "c/x.png", "x_2.jpg"]
+    assert distinct_names([*map(Path, names)]) == ["x", "x_2", "x_2_2", "x_3", "x_2_3"]
+    long = distinct_names([Path(f"{'ü' * 120}{number}.png") for number in range(2)])
+    assert long[0] == "ü" * (LONGEST // 2)
+    assert long[1] == long[0] + "_2"
+
+
+def test_images_that_are_gone_are_grey_in_the_picture(tmp_path):
+    from mhcln.query import Answer, picture
+
+    draw_scene("beach", 3).save(tmp_path / "here.png")
+    (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff")
+    codes = np.zeros((3, 1), np.uint8)
+    paths = [["here.png", "gone.png", "cut.jpg"]]
+    archive = Archive(codes, 8, np.full(3, -1), [0], paths, [str(tmp_path)], [])
+    for query, grey in (("here.png", 2), ("none.png", 3)):
+        console = Listener()
+        answer = Answer(tmp_path / query, np.arange(3), np.zeros(3, int))
+        picture(answer, archive, tmp_path / "picture.png", console)
+        first = tmp_path / ("gone.png" if grey == 2 else "none.png")
+        assert console.warned == [f"{grey} images in the picture of {answer.query} are grey: {first}: missing"]
+        with Image.open(tmp_path / "picture.png") as drawn:
+            assert drawn.size[0] > 200
 
 
 def test_added_images_are_found(pipeline, ask, run_script, tmp_path, run):
@@ -100,21 +155,47 @@ def test_added_images_are_found(pipeline, ask, run_script, tmp_path, run):
     entries = {entry["path"]: entry for entry in found(pipeline, "strip")["found"]}
     assert len(entries) == 41
     assert (entries["2024/strip.tif"]["distance"], entries["2024/strip.tif"]["class"]) == (0, None)
-    assert len(load(run, "test").paths) == 16  # added images are no test images
+    assert len(load(run, "test")) == 16  # added images are no test images
     evaluated = ask("--interval=4", "--k=5")
     assert "each compared with 15 test images" in evaluated.stdout
 
 
-def test_an_addition_of_another_model_is_refused(run, tmp_path):
-    folder = tmp_path / "K12"
-    (folder / "archives").mkdir(parents=True)
-    other = artifacts.Addition(
-        np.zeros((1, 2), np.uint8), 12, np.array([-1]), ["x.tif"], [], "/images", run.setup["extractor"], "00"
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"bits": 16}, ("x.npz holds codes of 16 bits", "K12 have 12; remove it, or add its images again")),
+        ({"extractor": "other"}, ("x.npz holds codes of features of 'other'", "K12 was trained on 'inception")),
+    ],
+)
+def test_an_archive_of_other_codes_is_refused(pipeline, run, tmp_path, run_script, users_mistake, change, words):
+    shutil.copytree(pipeline / "dump", tmp_path / "dump")
+    added = artifacts.Addition(
+        codes=np.zeros((1, 2), np.uint8),
+        bits=12,
+        labels=np.array([-1]),
+        paths=np.array(["x.tif"]),
+        class_names=[],
+        images_dir="/images",
+        extractor=run.setup["extractor"],
+        model_sha256=run.files["model.keras"],
     )
-    artifacts.write_addition(folder / "archives" / "x.npz", other)
-    moved = trained.Run(folder, run.codes, run.codes_sha256, run.setup, run.display_names, run.files)
-    with pytest.raises(UserError, match=r"x\.npz holds codes of another model"):
-        load(moved, "all")
+    place = tmp_path / "dump" / "K12" / "archives" / "x.npz"
+    place.parent.mkdir(exist_ok=True)
+    artifacts.write_addition(place, dataclasses.replace(added, **change))
+    query = pipeline / "images" / "beach" / "beach0.tif"
+    users_mistake(run_script(SCRIPT, f"--dump_dir={tmp_path / 'dump'}", "--query", query), str(place.parent), *words)
+
+
+def test_an_empty_archive_is_refused(pipeline, run, tmp_path, run_script, users_mistake):
+    shutil.copytree(pipeline / "dump", tmp_path / "dump")
+    folder = tmp_path / "dump" / "K12"
+    artifacts.write_codes(folder, dataclasses.replace(run.codes, split=["train"] * len(run.codes.paths)))
+    recorded = artifacts.read_run(folder)
+    recorded["files"]["codes.npz"] = sha256_of(folder / "codes.npz")
+    artifacts.write_run(folder, recorded)
+    query = pipeline / "images" / "beach" / "beach0.tif"
+    result = run_script(SCRIPT, f"--dump_dir={tmp_path / 'dump'}", "--query", query, "--archive=test")
+    users_mistake(result, f"{folder} has no images in --archive=test; choose another --archive")
 
 
 def test_features_of_another_backbone_are_not_added(pipeline, tmp_path, run):
@@ -125,12 +206,25 @@ def test_features_of_another_backbone_are_not_added(pipeline, tmp_path, run):
     artifacts.write_features(tmp_path, changed)
     with pytest.raises(UserError, match="extract them again with the same backbone and flags"):
         add(run, tmp_path, Console())
+    none = {"features": features.features[:0], "labels": features.labels[:0], "paths": []}
+    artifacts.write_features(tmp_path, dataclasses.replace(features, **none))
+    with pytest.raises(UserError, match=rf"{tmp_path} has features of no image; make them again with extract_"):
+        add(run, tmp_path, Console())
+    wide = np.pad(features.features, [(0, 0), (0, 3)])
+    artifacts.write_features(tmp_path, dataclasses.replace(features, features=wide))
+    with pytest.raises(UserError, match=rf"{tmp_path} gives features of width 15, the model takes 12; extract them"):
+        add(run, tmp_path, Console())
 
 
 def test_users_mistakes(pipeline, ask, tmp_path, users_mistake):
     (tmp_path / "empty").mkdir()
-    users_mistake(ask("--query", tmp_path / "empty"), "holds no images")
-    users_mistake(ask("--query", tmp_path / "none.jpg"), "neither an image nor a folder")
+    (tmp_path / "empty" / "notes.txt").touch()
+    users_mistake(ask("--query", tmp_path / "empty"), "empty holds no images", "; give a folder that does")
+    users_mistake(
+        ask("--query", tmp_path / "none.jpg"), "neither an image nor a folder of images; give the path of one"
+    )
+    users_mistake(ask("--query="), "--query= is neither an image nor a folder")
+    users_mistake(ask("--query=", "--table"), "leave --run_name, --query and --add out")
     query = pipeline / "images" / "beach" / "beach0.tif"
     from graphs import small_graph, write_graph
 

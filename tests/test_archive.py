@@ -1,0 +1,149 @@
+"""What a query is searched in: additions, what is refused among them, and how long a million of them take."""
+
+import dataclasses
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mhcln import archive, artifacts, hamming, texts, trained
+from mhcln.artifacts import Addition, Codes
+from mhcln.errors import UserError
+from mhcln.files import PART
+
+CODES = Codes(
+    codes=np.array([[1 << 4], [2 << 4], [3 << 4]], np.uint8),
+    bits=4,
+    labels=np.array([0, 1, 1]),
+    paths=["a/1.tif", "b/1.tif", "b/2.tif"],
+    split=["train", "test", "train"],
+    class_names=["a", "b"],
+)
+ADDITION = Addition(
+    codes=np.array([[4 << 4], [5 << 4]], np.uint8),
+    bits=4,
+    labels=np.array([1, 0]),
+    paths=np.array(["a/1.tif", "c/ü.tif"]),
+    class_names=["c", "b"],
+    images_dir="/added",
+    extractor="backbone",
+    model_sha256="00",
+)
+
+
+def run_in(folder: Path, codes: Codes = CODES) -> trained.Run:
+    (folder / archive.FOLDER).mkdir()
+    setup = {"images_dir": "/images", "extractor": "backbone"}
+    return trained.Run(folder, codes, "", setup, codes.class_names, {"model.keras": "00"})
+
+
+def add(run: trained.Run, name: str, **change: object) -> Path:
+    path = run.folder / archive.FOLDER / name
+    artifacts.write_addition(path, dataclasses.replace(ADDITION, **change))
+    return path
+
+
+def test_images_of_several_parts_keep_their_class_and_place(tmp_path):
+    run = run_in(tmp_path)
+    add(run, "x.npz")
+    add(run, "w.npz", codes=ADDITION.codes[:0], labels=np.array([], int), paths=np.array([], "U1"))
+    unlabelled = np.array([-1])
+    add(run, "y.npz", codes=ADDITION.codes[:1], labels=unlabelled, paths=np.array(["d.tif"]), class_names=[])
+    found = archive.load(run, "all")
+    assert [found.place_of(row).as_posix() for row in range(len(found))] == [
+        *("/images/a/1.tif", "/images/b/1.tif", "/images/b/2.tif"),
+        *("/added/a/1.tif", "/added/c/ü.tif"),
+        "/added/d.tif",
+    ]
+    assert [found.class_of(row) for row in range(len(found))] == ["a", "b", "b", "b", "c", ""]
+    assert (found.codes.ravel() >> 4).tolist() == [1, 2, 3, 4, 5, 4]
+    moved = archive.load(run, "test", Path("/elsewhere"))
+    assert [moved.place_of(row).as_posix() for row in range(len(moved))] == ["/elsewhere/b/1.tif"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bits": 8}, "holds codes of 8 bits, those of .* have 4; .* add its images again with eval.py --add"),
+        ({"extractor": "other"}, "holds codes of features of 'other', .* was trained on 'backbone'; remove it"),
+        ({"model_sha256": "01"}, "holds codes of another model than that of .*; remove it"),
+        ({"paths": np.array(["a/1.tif", "a/1.tif"])}, "a path stands twice.*eval.py --add"),
+        ({"paths": np.array([0x110000, 65], np.uint32).view("U1")}, "paths is no text.*eval.py --add"),
+        ({"paths": np.array("a")}, "paths is not"),
+    ],
+)
+def test_additions_that_do_not_belong_are_refused(tmp_path, change, message):
+    run = run_in(tmp_path)
+    path = add(run, "x.npz", **change)
+    with pytest.raises(UserError, match=f"{path}.*{message}"):
+        archive.load(run, "all")
+    assert len(archive.load(run, "train")) == 2  # in which no addition is searched
+
+
+def test_a_damaged_addition_is_told_and_a_half_written_one_is_none(tmp_path):
+    run = run_in(tmp_path)
+    path = add(run, "x.npz")
+    path.rename(path.with_name(PART + "x.npz")).write_bytes(b"PK")
+    assert len(archive.load(run, "all")) == 3
+    path.write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"x\.npz is damaged .*eval\.py --add"):
+        archive.load(run, "all")
+
+
+def test_an_empty_archive_is_told(tmp_path):
+    run = run_in(tmp_path, dataclasses.replace(CODES, split=["train"] * 3))
+    with pytest.raises(UserError, match=f"{tmp_path} has no images in --archive=test; choose another --archive"):
+        archive.load(run, "test")
+    none = {"codes": CODES.codes[:0], "labels": CODES.labels[:0], "paths": [], "split": []}
+    run = dataclasses.replace(run, codes=dataclasses.replace(CODES, **none))
+    with pytest.raises(UserError, match=r"has no images in --archive=all; add images with eval\.py --add"):
+        archive.load(run, "all")
+    add(run, "x.npz")
+    assert len(archive.load(run, "all")) == 2
+
+
+def test_a_million_codes_are_ready_in_a_second(tmp_path):
+    run, n = run_in(tmp_path), 1_000_000
+    rng = np.random.default_rng(0)
+    bits = rng.random((300, 32)) < 0.5
+    codes = hamming.pack(bits[rng.integers(300, size=n)] ^ (rng.random((n, 32), np.float32) < 0.01))
+    paths = [f"tile_{row // 1000:04}/scene_{row:06}.jpg" for row in range(n)]
+    few = dataclasses.replace(CODES, bits=32, codes=codes[:3])
+    addition = {"codes": codes, "bits": 32, "labels": np.full(n, -1), "class_names": []}
+    add(run, "x.npz", **addition, paths=paths)
+    started = time.process_time()  # of all threads: other work on the machine does not count
+    found = archive.load(dataclasses.replace(run, codes=few), "all")
+    index = hamming.Index(found.codes)
+    assert time.process_time() - started < 1
+    _, distances = index.search(codes[-1:], 5)
+    assert (distances[0, 0], found.path_of(n + 2)) == (0, paths[-1])
+    add(run, "x.npz", **addition, paths=[*paths[:-1], paths[5]])
+    with pytest.raises(UserError, match="a path stands twice"):
+        archive.load(dataclasses.replace(run, codes=few), "all")
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_equal_texts_are_found(order, monkeypatch):
+    rng = np.random.default_rng(0)
+    for n in (0, 1, 2, texts.BLOCK, texts.BLOCK + 1, 3 * texts.BLOCK):
+        some = np.char.add("scene_", rng.permutation(n).astype(str)).astype(f"{order}U14")
+        assert texts.all_differ(some)
+        assert texts.all_differ(some[::2])
+        if n > 1:
+            some[0] = some[-1]
+            assert not texts.all_differ(some)
+
+    class Zeros:
+        def integers(self, *_args, size: int, **_kwargs) -> np.ndarray:
+            return np.zeros(size, np.uint64)
+
+    monkeypatch.setattr(np.random, "default_rng", lambda _seed: Zeros())
+    assert texts.all_differ(np.array(["ab", "ba"]))  # of equal sums, yet different
+    assert not texts.all_differ(np.array(["ab", "ba", "ab"]))
+
+
+def test_what_is_no_code_point_is_no_text():
+    assert texts.are_unicode(np.array(["", chr(texts.LARGEST)], ">U3"))
+    assert texts.are_unicode(np.array([], "U1"))
+    assert not texts.are_unicode(np.array([65, texts.LARGEST + 1], "<u4").view("<U2"))
