@@ -89,6 +89,13 @@ def load(run: Run, which: str, images_dir: Path | None = None) -> Archive:
     )
 
 
+def place_for(folder: Path, name: str, images_dir: str) -> Path:
+    """Where a run keeps an addition: under `name`, with a number where that holds images of another folder."""
+    names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+    paths = (folder / FOLDER / f"{each}.npz" for each in names)
+    return next(path for path in paths if not path.exists() or artifacts.read_addition(path).images_dir == images_dir)
+
+
 def _added(folder: Path) -> list[Path]:
     # what a killed --add left half-written is no addition
     return sorted(path for path in (folder / FOLDER).glob("*.npz") if not path.name.startswith(PART))

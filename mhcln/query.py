@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mhcln import artifacts, datasets, extraction, figures, files, grid, pictures
-from mhcln.archive import FOLDER, Archive, load
+from mhcln.archive import Archive, load, place_for
 from mhcln.artifacts import Addition
 from mhcln.cli import Console
 from mhcln.errors import UserError
@@ -104,7 +104,7 @@ def add(run: Run, added_dir: Path, console: Console) -> None:
             f"{run.setup['extractor']!r}; extract them again with the same backbone and flags"
         )
     model = load_model(run)
-    path = run.folder / FOLDER / f"{added_dir.resolve().name}.npz"
+    path = place_for(run.folder, added_dir.resolve().name, features.images_dir)
     addition = Addition(
         codes=hashed(model, features.features, f"the backbone of {added_dir}"),
         bits=run.codes.bits,

@@ -30,7 +30,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mhcln import hamming
+from mhcln import artifacts, hamming
 
 K = 20
 MILLION = 1_000_000
@@ -106,15 +106,20 @@ def compare(name: str, archive: np.ndarray, queries: np.ndarray, rounds: int) ->
 
 
 def archive_cost(name: str, codes: np.ndarray) -> tuple[float, float]:
-    """Print what opening an archive costs; seconds to load and lay out, and memory over packed codes in a search."""
+    """Print what opening an archive costs; seconds to load and lay out, and memory over packed codes in a search.
+
+    The archive is a file as `eval.py --add` writes it, with a path for every code.
+    """
+    paths = np.array([f"tile_{row // 1000:04}/scene_{row:06}.jpg" for row in range(len(codes))])
+    labels = np.full(len(codes), -1, np.int32)
+    addition = artifacts.Addition(codes, 8 * codes.shape[1], labels, paths, [], "images", "extractor", "model")
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "codes.npz"
-        np.savez(path, codes=codes)
+        path = Path(folder) / "archive.npz"
+        artifacts.write_addition(path, addition)
         start = time.perf_counter()
-        with np.load(path, allow_pickle=False) as file:
-            loaded = file["codes"]
+        loaded = artifacts.read_addition(path)
         middle = time.perf_counter()
-        hamming.Index(loaded)
+        hamming.Index(loaded.codes)
         end = time.perf_counter()
     tracemalloc.start()
     index = hamming.Index(codes)
