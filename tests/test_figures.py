@@ -14,7 +14,10 @@ def plain(colour: str) -> Image.Image:
     return Image.new("RGB", (30, 30), colour)
 
 
-@pytest.mark.parametrize(("k", "rows", "shown"), [(1, 1, 1), (3, 1, 3), (4, 1, 3), (7, 2, 7), (20, 5, 19), (21, 6, 21)])
+@pytest.mark.parametrize(
+    ("k", "rows", "shown"),
+    [(1, 1, 1), (3, 1, 3), (4, 1, 3), (7, 2, 7), (20, 5, 19), (21, 6, 21), (100, 25, 99), (2100, 25, 99)],
+)
 def test_the_grid_adapts_to_k(k, rows, shown):
     assert grid.shown(k) == shown
     assert grid.size(1 + shown)[1] == GAP + rows * (SIDE + CAPTION)
