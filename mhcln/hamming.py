@@ -21,7 +21,7 @@ THRESHOLD = 0.5  # a bit is set where its sigmoid exceeds this: published UCMD/e
 REPEATING = 0.75  # of codes are distinct at most where keeping one of each pays
 NEIGHBOURS = 1 << 16  # found at a time
 COMPARISONS = 1 << 27  # made at a time
-THREADED = 1 << 22  # comparisons below which a second thread costs more than it gives
+THREADED = 1 << 25  # comparisons below which a second thread costs more than it gives
 
 
 def binarise(activations: NDArray[np.floating]) -> NDArray[np.bool_]:
