@@ -90,10 +90,20 @@ def load(run: Run, which: str, images_dir: Path | None = None) -> Archive:
 
 
 def place_for(folder: Path, name: str, images_dir: str) -> Path:
-    """Where a run keeps an addition: under `name`, with a number where that holds images of another folder."""
+    """Where a run keeps an addition: under `name`, with a number where that holds images of another folder.
+
+    A damaged file is replaced, as what is said of it advises.
+    """
     names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
     paths = (folder / FOLDER / f"{each}.npz" for each in names)
-    return next(path for path in paths if not path.exists() or artifacts.read_addition(path).images_dir == images_dir)
+    return next(path for path in paths if not path.exists() or _images_dir(path) in (images_dir, None))
+
+
+def _images_dir(path: Path) -> str | None:
+    try:
+        return artifacts.read_addition(path).images_dir
+    except UserError:
+        return None
 
 
 def _added(folder: Path) -> list[Path]:

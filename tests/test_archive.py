@@ -71,6 +71,8 @@ def test_an_addition_replaces_only_one_of_the_same_images(tmp_path):
     add(run, "new_2.npz", images_dir="/february")
     assert archive.place_for(tmp_path, "new", "/february") == folder / "new_2.npz"
     assert archive.place_for(tmp_path, "new", "/march") == folder / "new_3.npz"
+    (folder / "new_2.npz").write_bytes(b"PK")  # which every query refuses, and advises to add again
+    assert archive.place_for(tmp_path, "new", "/february") == folder / "new_2.npz"
 
 
 @pytest.mark.parametrize(
