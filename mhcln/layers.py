@@ -115,8 +115,8 @@ def averaged_late(layers: dict[str, Layer]) -> dict[str, Layer]:
     moved = dict(layers)
     for name, layer in layers.items():
         pool = layers.get(layer.source) if isinstance(layer, Conv) else None
-        pointwise = pool and layer.kernel.shape[:2] == layer.strides == (1, 1) and layer.pool is None
-        if pointwise and isinstance(pool, Pool) and pool.kind == "average":
+        averaged = isinstance(pool, Pool) and pool.kind == "average" and layer.pool is None
+        if averaged and layer.kernel.shape[:2] == layer.strides == (1, 1):
             moved[name] = dataclasses.replace(layer, source=pool.source, pool=pool)
     return needed(moved, next(reversed(layers)))
 
