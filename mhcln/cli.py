@@ -1,65 +1,52 @@
-"""What the four scripts share on the command line: flags, the console, exit statuses."""
+"""What the four scripts share on the command line: the parser, the types of flags, exit statuses."""
 
 import argparse
+import math
 import os
 import signal
 import sys
+import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn, TypeVar
 
-from mhcln.errors import UserError
+from mhcln.console import Console, Terminated, UserError
+from mhcln.storage import layout
 
-if TYPE_CHECKING:
-    from tqdm import tqdm
-
-DUMP_DIR = Path("dump_dir/")
-
-
-class Terminated(BaseException):
-    """SIGTERM arrived: like KeyboardInterrupt, it passes through everything that only handles errors."""
+T = TypeVar("T")
+TRACEBACK = "MHCLN_TRACEBACK"  # environment variable: show where an error of the operating system came from
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that answers a wrong flag with one line, and knows no abbreviations."""
+    """An argument parser that reports a wrong flag in one line, and takes no abbreviations."""
 
     def __init__(self, description: str) -> None:
         super().__init__(
             description=description, allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter
         )
-        self.add_argument("--dump_dir", type=Path, default=DUMP_DIR, help="folder that the four scripts share")
+        self.add_argument("--dump_dir", type=Path, default=layout.DUMP_DIR, help="folder that the four scripts share")
 
     def error(self, message: str) -> NoReturn:
         """Print one line and leave with exit status 2."""
         self.exit(2, f"error: {message}; see {self.prog} --help\n")
 
 
-class Console:
-    """Where the package reports to the person at the terminal: lines, warnings, and a bar for long work."""
-
-    def say(self, line: str) -> None:
-        """Print a line of the summary on stdout."""
-        print(line, flush=True)  # noqa: T201, this is the one place that prints
-
-    def warn(self, line: str) -> None:
-        """Print something that the user should know, but that stops nothing, on stderr."""
-        print(f"warning: {line}", file=sys.stderr, flush=True)  # noqa: T201, as above
-
-    def bar(self, total: int, description: str, unit: str, done: int = 0) -> "tqdm":
-        """A progress bar with rate and time left on a terminal, nothing in a log; use it in a `with` block."""
-        from tqdm import tqdm
-
-        return tqdm(total=total, desc=description, unit=unit, initial=done, disable=None, dynamic_ncols=True)
-
-
 def run(parser: Parser, main: Callable[[argparse.Namespace, Console], None]) -> NoReturn:
-    """Parse the command line, run `main`, and leave: 0 done, 2 the user can mend it, 130 Ctrl-C, 143 SIGTERM.
+    """Parse the command line, run `main`, and leave the process.
 
-    Any other exception is a fault of ours and leaves with its traceback and status 1.
+    Exit status 0 is done, 2 a mistake that the user can fix, 130 Ctrl-C, 143 SIGTERM. Any other exception is a fault
+    of ours and leaves with its traceback and status 1.
+
+    Args:
+        parser: The flags of the script.
+        main: Takes the parsed flags and the console.
     """
     flags = parser.parse_args()
-    signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGTERM, _raise_terminated)
+    # odd metadata of image files, about which the user can do nothing; files that cannot be read are errors anyway
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         main(flags, Console())
         sys.stdout.flush()
@@ -69,6 +56,8 @@ def run(parser: Parser, main: Callable[[argparse.Namespace, Console], None]) -> 
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
+        if os.environ.get(TRACEBACK):
+            traceback.print_exc()
         where = f"{error.filename}: " if error.filename else ""
         _leave(2, f"error: {where}{error.strerror or error}; nothing half-written was left under a final name")
     except KeyboardInterrupt:
@@ -78,7 +67,7 @@ def run(parser: Parser, main: Callable[[argparse.Namespace, Console], None]) -> 
     sys.exit(0)
 
 
-def _terminated(_number: int, _frame: FrameType | None) -> NoReturn:
+def _raise_terminated(_number: int, _frame: FrameType | None) -> NoReturn:
     raise Terminated
 
 
@@ -88,7 +77,7 @@ def _leave(status: int, line: str) -> NoReturn:
 
 
 def whole_number(minimum: int) -> Callable[[str], int]:
-    """A flag's type: an integer of at least `minimum`."""
+    """Return a flag's type: an integer of at least `minimum`."""
 
     def parse(text: str) -> int:
         try:
@@ -103,32 +92,51 @@ def whole_number(minimum: int) -> Callable[[str], int]:
 
 
 def whole_numbers(minimum: int) -> Callable[[str], list[int]]:
-    """A flag's type: one integer of at least `minimum`, or several with commas between, each once."""
-    one = whole_number(minimum)
+    """Return a flag's type: one integer of at least `minimum`, or several different ones with commas between."""
+    parse_one = whole_number(minimum)
 
     def parse(text: str) -> list[int]:
-        values = [one(part) for part in text.split(",")]
-        if len(set(values)) != len(values):
-            raise argparse.ArgumentTypeError(f"{text!r} names a number twice")
-        return values
+        return _different([parse_one(part) for part in text.split(",")], f"{text!r} names a number twice")
 
     return parse
 
 
 def names(text: str) -> tuple[str, ...]:
-    """A flag's type: one word, or several with commas between, each once."""
-    values = tuple(text.split(","))
+    """A flag's type: one word, or several different ones with commas between."""
+    return tuple(_different(text.split(","), f"{text!r} names something twice"))
+
+
+def _different(values: list[T], message: str) -> list[T]:
     if len(set(values)) != len(values):
-        raise argparse.ArgumentTypeError(f"{text!r} names something twice")
+        raise argparse.ArgumentTypeError(message)
     return values
 
 
 def fraction(text: str) -> float:
     """A flag's type: a number above 0 and below 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
+    value = _number(text)
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number between 0 and 1")
     return value
+
+
+def margin(text: str) -> float:
+    """A flag's type: a number above 0, and at most 2, the largest squared distance of two activations."""
+    value = _number(text)
+    if not 0 < value <= 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a margin above 0 and at most 2")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def folder_name(text: str) -> str:
+    """A flag's type: the name of a folder inside the dump folder."""
+    if text in ("", ".", "..") or Path(text).name != text:
+        raise argparse.ArgumentTypeError(f"{text!r} is not the name of a folder")
+    return text

@@ -1,13 +1,19 @@
 """Fixtures that several rooms share: the real data where it is, and a way to run the scripts as a user does."""
 
 import os
+import runpy
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from graphs import write_graph
 
-HOUSE = Path(__file__).resolve().parent.parent
+from mhcln.console import Quiet
+from mhcln.demo.scenes import SCENES, draw_scene
+
+REPO_ROOT = Path(__file__).resolve().parents[1]
 # Tests compare exact numbers, so they all run on the processor.
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
@@ -23,17 +29,17 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def run_script():
-    """Run a script of the house in a process of its own; answer its exit status, stdout and stderr."""
+    """A function that runs a script in a process of its own and returns its exit status, stdout and stderr."""
 
     def run(script: str, *flags: object, cwd: Path | None = None, timeout: float = 300) -> subprocess.CompletedProcess:
-        command = [sys.executable, str(HOUSE / script), *map(str, flags)]
+        command = [sys.executable, str(REPO_ROOT / script), *map(str, flags)]
         return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False)
 
     return run
 
 
-class Console:
-    """A console that remembers what it was told."""
+class RecordingConsole(Quiet):
+    """A console that keeps the lines and warnings it is given."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -45,15 +51,10 @@ class Console:
     def warn(self, line: str) -> None:
         self.warned.append(line)
 
-    def bar(self, total: int, description: str, unit: str, done: int = 0):
-        from tqdm import tqdm
-
-        return tqdm(total=total, desc=description, unit=unit, initial=done, disable=True)
-
 
 @pytest.fixture
-def console() -> Console:
-    return Console()
+def console() -> RecordingConsole:
+    return RecordingConsole()
 
 
 def assert_users_mistake(result: subprocess.CompletedProcess, *words: str) -> None:
@@ -73,10 +74,6 @@ def users_mistake():
 @pytest.fixture(scope="session")
 def pipeline(tmp_path_factory, run_script):
     """A dump folder that the four scripts made of drawn scenes and a small graph, and the folder of the images."""
-    from graphs import write_graph  # needs TensorFlow, which most tests do not
-
-    from mhcln.scenes import SCENES, draw_scene
-
     root = tmp_path_factory.mktemp("pipeline")
     for name in list(SCENES)[:4]:
         (root / "images" / name).mkdir(parents=True)
@@ -93,3 +90,19 @@ def pipeline(tmp_path_factory, run_script):
         result = run_script(script, *flags, dump)
         assert result.returncode == 0, f"{script}: {result.stderr}"
     return root
+
+
+@pytest.fixture
+def evaluate(monkeypatch, capsys):
+    """`eval.py` in this process, from the flags to the exit status: a start of Python for each test takes long."""
+
+    def run(*flags: object) -> subprocess.CompletedProcess:
+        monkeypatch.setattr(sys, "argv", ["eval.py", *map(str, flags)])
+        with pytest.raises(SystemExit) as left:
+            runpy.run_path(str(REPO_ROOT / "eval.py"), run_name="__main__")
+        printed = capsys.readouterr()
+        return subprocess.CompletedProcess(sys.argv, left.value.code, printed.out, printed.err)
+
+    before = signal.getsignal(signal.SIGTERM)
+    yield run
+    signal.signal(signal.SIGTERM, before)

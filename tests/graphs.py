@@ -1,11 +1,16 @@
 """Small graph files in the manner of 2015: the node names and ops of classify_image_graph_def.pb, few channels."""
 
+from __future__ import annotations
+
 import gzip
+import io
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from mhcln.runtime import tf
+from mhcln.backbone.backbone import Backbone
+from mhcln.quiet_tensorflow import tf
 
 SIDE = 75
 WIDTH = 12  # of pool_3
@@ -100,7 +105,7 @@ class Builder:
         return self.node(name, "Concat", [f"{name}/concat_dim", *sources], N=len(sources), T=tf.float32)
 
 
-def small_graph(seed: int = 0, scale_after_normalization: bool = False) -> "tf.compat.v1.GraphDef":
+def small_graph(seed: int = 0, scale_after_normalization: bool = False) -> tf.compat.v1.GraphDef:
     """Stem, one mixed block that averages, one that max-pools, and pool_3 of 12 channels; images of 75x75."""
     build = Builder(seed, scale_after_normalization)
     stem = build.conv("conv", build.image(), (3, 3, 3, 6), stride=2, same=False)  # 37x37
@@ -133,8 +138,8 @@ def small_graph(seed: int = 0, scale_after_normalization: bool = False) -> "tf.c
     return build.graph
 
 
-def write_graph(folder: Path, graph: "tf.compat.v1.GraphDef | None" = None, zipped: bool = False) -> Path:
-    """Write a graph (a small one where None) where --model_dir looks for it; answer the file's path."""
+def write_graph(folder: Path, graph: tf.compat.v1.GraphDef | None = None, zipped: bool = False) -> Path:
+    """Write a graph (a small one if None) under the name that --model_dir looks for; return the file's path."""
     content = (graph or small_graph()).SerializeToString()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ("classify_image_graph_def.pb" + (".gz" if zipped else ""))
@@ -142,8 +147,26 @@ def write_graph(folder: Path, graph: "tf.compat.v1.GraphDef | None" = None, zipp
     return path
 
 
-def published_way(graph: "tf.compat.v1.GraphDef", jpegs: list[bytes], tensor: str = "pool_3:0") -> np.ndarray:
+def published_way(graph: tf.compat.v1.GraphDef, jpegs: list[bytes], tensor: str = "pool_3:0") -> np.ndarray:
     """pool_3 [n, width] as the published code computes it: one JPEG at a time through a version-1 session."""
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         tf.import_graph_def(graph, name="")
         return np.stack([np.squeeze(session.run(tensor, {"DecodeJpeg/contents:0": content})) for content in jpegs])
+
+
+def random_jpeg(random: np.random.Generator, height: int, width: int) -> bytes:
+    """A JPEG of smooth random colours."""
+    stream = io.BytesIO()
+    small = Image.fromarray(random.integers(0, 256, (9, 9, 3), dtype=np.uint8))
+    small.resize((width, height)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+def resized(backbone: Backbone, jpegs: list[bytes]) -> np.ndarray:
+    """JPEGs as a batch of the backbone."""
+    return np.stack([backbone.resize(tf.io.decode_jpeg(content, channels=3)) for content in jpegs])
+
+
+def relative_errors(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The relative L2 error of each row."""
+    return np.linalg.norm(found - wanted, axis=1) / np.linalg.norm(wanted, axis=1)

@@ -20,10 +20,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mhcln import artifacts, files, hamming
-from mhcln.artifacts import Codes, Features
+from mhcln.data.datasets import REPO_ROOT
+from mhcln.hamming.codes import binarise, pack
+from mhcln.storage import formats, layout
+from mhcln.storage.formats import Activations, Codes, Features, ImageTable
 
-HOUSE = Path(__file__).resolve().parents[2]
 BITS, WIDTH = 32, 2048
 SIZES = {"UCMD": (21, 100), "AID": (30, 333)}
 TARGETS = {("UCMD", "codes alone"): 1.0, ("UCMD", "with vectors"): 2.0, ("AID", "with vectors"): 5.0}
@@ -41,16 +42,16 @@ def made(folder: Path, classes: int, per_class: int) -> None:
     names = [f"class{label:02}" for label in range(classes)]
     run = folder / f"K{BITS}"
     run.mkdir(parents=True)
-    codes = hamming.pack(hamming.binarise(activations))
-    artifacts.write_codes(run, Codes(codes, BITS, labels, paths, split, names))
-    files.write_npz(run / "activations.npz", {"activations": activations, "paths": np.array(paths)})
+    codes = pack(binarise(activations))
+    formats.write_codes(run, Codes(codes, BITS, labels, paths, split, names))
+    formats.write_activations(run, Activations(activations, paths))
     features = random.random((classes, WIDTH), np.float32)[labels] + random.random((n, WIDTH), np.float32)
-    artifacts.write_features(folder, Features(features, labels, paths, names, "made up", "", "made up"))
+    formats.write_features(folder, Features(features, ImageTable(labels, paths, names, "made up", "", "made up")))
 
 
 def seconds(folder: Path) -> float:
     """Wall-clock time of one evaluation."""
-    command = [sys.executable, str(HOUSE / "eval.py"), f"--dump_dir={folder}", "--interval=0"]
+    command = [sys.executable, str(REPO_ROOT / "eval.py"), f"--dump_dir={folder}", "--interval=0"]
     begun = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - begun
@@ -67,8 +68,8 @@ def main() -> None:
             for kind in ("with vectors", "codes alone"):
                 folders[name, kind] = Path(place) / f"{name} {kind}"
                 made(folders[name, kind], classes, per_class)
-            (folders[name, "codes alone"] / "features.npz").unlink()
-            (folders[name, "codes alone"] / f"K{BITS}/activations.npz").unlink()
+            (folders[name, "codes alone"] / layout.FEATURES).unlink()
+            (folders[name, "codes alone"] / f"K{BITS}" / layout.ACTIVATIONS).unlink()
         taken = {key: [] for key in folders}
         for _ in range(rounds):
             for key, folder in folders.items():

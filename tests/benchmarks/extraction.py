@@ -7,8 +7,7 @@ instead of the clock's, which other work on the machine does not spend. With MHC
 """
 
 import argparse
-import contextlib
-import io
+import gzip
 import os
 import shutil
 import statistics
@@ -23,11 +22,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 from PIL import Image
 
-from mhcln import datasets, extraction
-from mhcln.cli import Console
-from mhcln.graph import _content
-from mhcln.inception import Backbone, open_backbone
-from mhcln.runtime import keras, tf
+from mhcln.backbone import loader
+from mhcln.backbone.backbone import Backbone, open_backbone
+from mhcln.backbone.graph_file import GRAPH
+from mhcln.backbone.recipe import BackboneOptions
+from mhcln.console import Quiet
+from mhcln.data import datasets
+from mhcln.pipeline.extract import ExtractOptions, extract
+from mhcln.quiet_tensorflow import keras, tf
 
 BATCH = 32
 KERAS = "Keras predict, Pillow loop"
@@ -54,8 +56,8 @@ def measure(folder: Path, shared: Path | None, count: int, rounds: int) -> None:
     scan = datasets.scan(folder / "images")
     model_dir, seed = (shared / "models", None) if shared else (None, 0)
     precisions = ("float32", "bfloat16")
-    backbones = {name: open_backbone(Console(), model_dir, seed, precision=name) for name in precisions}
-    ready = tf.stack(list(extraction.prepared(paths, backbones["float32"], BATCH)))
+    backbones = {name: open_backbone(BackboneOptions(model_dir, seed, precision=name), Quiet()) for name in precisions}
+    ready = tf.stack(list(loader.load_images(paths, backbones["float32"], BATCH)))
     model = keras.applications.InceptionV3(weights=None, include_top=False, pooling="avg", input_shape=(299, 299, 3))
     sides: dict[str, Callable[[], int]] = {KERAS: lambda: keras_loop(model, paths)}
     for name, backbone in backbones.items():
@@ -124,13 +126,12 @@ def floor(precision: str) -> Callable[[], int]:
 
 def whole_extraction(backbone: Backbone, scan: datasets.Scan, dump_dir: Path) -> int:
     shutil.rmtree(dump_dir, ignore_errors=True)
-    with contextlib.redirect_stdout(io.StringIO()):
-        extraction.extract(scan, backbone, dump_dir, BATCH, False, Console())
+    extract(scan, backbone, ExtractOptions(scan.images_dir, dump_dir, batch_size=BATCH), Quiet())
     return len(scan.paths)
 
 
 def published_way(shared: Path, paths: list[Path]) -> Callable[[], int]:
-    definition = tf.compat.v1.GraphDef.FromString(_content(shared / "models" / "classify_image_graph_def.pb.gz"))
+    definition = tf.compat.v1.GraphDef.FromString(gzip.decompress((shared / "models" / f"{GRAPH}.gz").read_bytes()))
     graph = tf.Graph()
     with graph.as_default():
         tf.import_graph_def(definition, name="")

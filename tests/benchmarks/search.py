@@ -2,15 +2,15 @@
 
 python tests/benchmarks/search.py [--rounds=5]    (needs `pip install faiss-cpu`)
 
-Two ratios to each of faiss's exact searches (`IndexBinaryFlat`, `knn_hamming` variants hc and mc), above 1 where ours
+Two ratios to each of faiss's exact searches (`IndexBinaryFlat`, `knn_hamming` variants hc and mc), above 1 if ours
 is faster; medians over rounds in which all take turns:
 
-- wall: as they come, faiss on all cores;
-- ideal: processor time of each on one core, divided by the cores where it would use them all. That is what an idle
-  machine with perfect scaling would show, and it hardly depends on what else the machine does; waiting faiss threads
-  spin, so on a busy machine the wall ratio flatters ours.
+- wall: both as they are, faiss on all cores;
+- ideal: processor time of each on one core, divided by the number of cores if it would use them all. That is what an
+  idle machine with perfect scaling would show, and it hardly depends on what else the machine does; waiting faiss
+  threads spin, so on a busy machine the wall ratio flatters ours.
 
-A figure counts as reached where both ratios do. "Learned" codes are drawn with replacement from the 840 codes of the
+A target counts as reached if both ratios reach it. "Learned" codes are drawn with replacement from the 840 codes of the
 published trainer (`golden/published_code_ucmd_k32.npz` in the folder MHCLN_SHARED, 64 bits by joining two of them) with
 a share of their bits flipped; without that folder, from 312 random codes.
 """
@@ -30,7 +30,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mhcln import artifacts, hamming
+from mhcln.hamming import index as hamming_index
+from mhcln.hamming.codes import count_distinct, pack
+from mhcln.hamming.index import Index
+from mhcln.storage.formats import Addition, read_addition, write_addition
 
 K = 20
 MILLION = 1_000_000
@@ -50,7 +53,7 @@ def centres(bits: int) -> np.ndarray:
 def learned(n: int, bits: int, flips: float, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     some = centres(bits)
-    return hamming.pack(some[rng.integers(len(some), size=n)] ^ (rng.random((n, bits)) < flips))
+    return pack(some[rng.integers(len(some), size=n)] ^ (rng.random((n, bits)) < flips))
 
 
 def uniform(n: int, bits: int, seed: int) -> np.ndarray:
@@ -70,7 +73,7 @@ def medians(tasks: list[Callable], rounds: int, clock: Callable[[], float]) -> l
 
 def compare(name: str, archive: np.ndarray, queries: np.ndarray, rounds: int) -> tuple[float, float]:
     """Print one line; the smallest ratio to IndexBinaryFlat and to any of the three."""
-    index = hamming.Index(archive)
+    index = Index(archive)
     flat = faiss.IndexBinaryFlat(8 * archive.shape[1])
     flat.add(archive)
     tasks = [
@@ -86,14 +89,14 @@ def compare(name: str, archive: np.ndarray, queries: np.ndarray, rounds: int) ->
 
     faiss.omp_set_num_threads(CORES)
     wall = medians(tasks, rounds, time.perf_counter)
-    threaded = hamming.THREADED
-    distinct = len(np.unique(archive.view(f"u{archive.shape[1]}")))
-    compared = min(distinct, len(archive)) * len(np.unique(queries.view(f"u{queries.shape[1]}")))
+    threads_from = hamming_index.THREADS_FROM
+    distinct = count_distinct(archive)
+    compared = distinct * count_distinct(queries)
     faiss.omp_set_num_threads(1)
-    hamming.THREADED = float("inf")
+    hamming_index.THREADS_FROM = float("inf")
     core = medians(tasks, rounds, time.thread_time)
-    hamming.THREADED = threaded
-    ours = core[0] / CORES if compared > threaded else core[0]
+    hamming_index.THREADS_FROM = threads_from
+    ours = core[0] / CORES if compared > threads_from else core[0]
     ideal = [time / CORES / ours for time in core[1:]]
     ratios = [time / wall[0] for time in wall[1:]]
     print(
@@ -110,19 +113,19 @@ def archive_cost(name: str, codes: np.ndarray) -> tuple[float, float]:
 
     The archive is a file as `eval.py --add` writes it, with a path for every code.
     """
-    paths = np.array([f"tile_{row // 1000:04}/scene_{row:06}.jpg" for row in range(len(codes))])
+    paths = [f"tile_{row // 1000:04}/scene_{row:06}.jpg" for row in range(len(codes))]
     labels = np.full(len(codes), -1, np.int32)
-    addition = artifacts.Addition(codes, 8 * codes.shape[1], labels, paths, [], "images", "extractor", "model")
+    addition = Addition(codes, 8 * codes.shape[1], labels, paths, [], "images", "extractor", "model")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "archive.npz"
-        artifacts.write_addition(path, addition)
+        write_addition(path, addition)
         start = time.perf_counter()
-        loaded = artifacts.read_addition(path)
+        loaded = read_addition(path)
         middle = time.perf_counter()
-        hamming.Index(loaded.codes)
+        Index(loaded.codes)
         end = time.perf_counter()
     tracemalloc.start()
-    index = hamming.Index(codes)
+    index = Index(codes)
     building = tracemalloc.get_traced_memory()[1]
     tracemalloc.reset_peak()
     rows, distances = index.search(codes[:1000], K)
@@ -143,20 +146,20 @@ def main() -> None:
     print(" " * 46 + "   ours ms      ratio, wall             ratio, ideal")
     head = ("wall", "core", *PEERS, *PEERS)
     print(f"{'codes':<24}{'archive':>8}{'distinct':>9}{'q':>5}" + "".join(f"{word:>8}" for word in head))
-    figures = []
+    targets = []
 
     for n in (840, 4000):
-        real = hamming.pack(centres(32)) if n == 840 else learned(n, 32, 0, 1)
+        real = pack(centres(32)) if n == 840 else learned(n, 32, 0, 1)
         worst = [compare("learned", real, real, rounds)[0]]
         for flips in (0.01, 0.03):
             codes = learned(n, 32, flips, 1)
             worst.append(compare(f"learned, {flips:.0%} flips", codes, codes, rounds)[0])
-        figures.append((f"{n} against {n}, learned: at least as fast as IndexBinaryFlat", min(worst), 1))
+        targets.append((f"{n} against {n}, learned: at least as fast as IndexBinaryFlat", min(worst), 1))
         worst = []
         for bits in (32, 64):
             codes = uniform(n, bits, 1)
             worst.append(compare(f"random, {bits} bits", codes, codes, rounds)[0])
-        figures.append((f"{n} against {n}, random: within 4 times of IndexBinaryFlat", min(worst), 0.25))
+        targets.append((f"{n} against {n}, random: within 4 times of IndexBinaryFlat", min(worst), 0.25))
 
     kinds = {
         f"learned, {flips:.0%} flips": (lambda n, bits, seed, f=flips: learned(n, bits, f, seed))
@@ -167,19 +170,19 @@ def main() -> None:
             archive, queries = make(MILLION, bits, 1), make(1000, bits, 2)
             ratios = [compare(f"{name}, {bits} bits", archive, queries[:q], rounds) for q in (100, 1000)]
             what = f"a million, {bits} bits, {name}"
-            figures.append((f"{what}: faster than all three", min(every for _, every in ratios), 1))
+            targets.append((f"{what}: faster than all three", min(every for _, every in ratios), 1))
             if bits == 32 and name != "random":
-                figures.append((f"{what}: 10 times faster than IndexBinaryFlat", min(flat for flat, _ in ratios), 10))
+                targets.append((f"{what}: 10 times faster than IndexBinaryFlat", min(flat for flat, _ in ratios), 10))
 
     for bits in (32, 64):
         for name, make in {"learned, 3% flips": kinds["learned, 3% flips"], "random": uniform}.items():
             seconds, memory = archive_cost(f"{name}, {bits} bits", make(MILLION, bits, 1))
-            figures.append((f"a million, {bits} bits, {name}: opened in under a second", 1 / seconds, 1))
-            figures.append((f"a million, {bits} bits, {name}: memory within 3 times the codes", 3 / memory, 1))
+            targets.append((f"a million, {bits} bits, {name}: opened in under a second", 1 / seconds, 1))
+            targets.append((f"a million, {bits} bits, {name}: memory within 3 times the codes", 3 / memory, 1))
 
     print()
-    for what, ratio, target in figures:
-        print(f"{'reached' if ratio >= target else 'NOT REACHED':<12}{what} ({ratio:.2f}, to reach {target})")
+    for what, ratio, least in targets:
+        print(f"{'reached' if ratio >= least else 'NOT REACHED':<12}{what} ({ratio:.2f}, to reach {least})")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
 python tests/benchmarks/training.py [--features=features.npz] [--rounds=7]
 
-Every side trains the published network with the published loss on batches of 90, in turns within one process; figures
-are medians over the rounds. The published loop runs under TensorFlow's version-1 interface as the published code does:
-two classes drawn and their rows gathered in NumPy, fed through feed_dict to 1x1 convolutions, the loss fetched each
-iteration. Features other than 2,048 floats of 21 classes with 60 training images are made up where no file is given.
+Every side trains the published network with the published loss on batches of 90, in turns within one process; the
+numbers are medians over the rounds. The published loop runs under TensorFlow's version-1 interface as the published
+code does: two classes drawn and their rows gathered in NumPy, fed through feed_dict to 1x1 convolutions, the loss
+fetched each iteration. If no file is given, the features are made up: 2,048 floats of 21 classes with 60 training
+images.
 """
 
 import argparse
@@ -19,13 +20,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mhcln import hamming, splits
-from mhcln.learner import Learner, activations
-from mhcln.losses import mhcln_terms
-from mhcln.methods import METHODS, Task
-from mhcln.network import published_network
-from mhcln.runtime import keras, tf
-from mhcln.validation import mean_average_precision
+from mhcln.data import splits
+from mhcln.quiet_tensorflow import keras, tf
+from mhcln.storage.run_record import TrainConfig
+from mhcln.training.learner import Learner, encode
+from mhcln.training.losses import mhcln_terms
+from mhcln.training.methods import METHODS
+from mhcln.training.networks import published_network
+from mhcln.training.validation import mean_average_precision
 
 v1 = tf.compat.v1
 WIDTH, BITS, BATCH, ALPHA, CLASSES, PER_CLASS = 2048, 32, 90, 0.2, 21, 60
@@ -89,9 +91,14 @@ def keras_train_on_batch(features: np.ndarray, labels: np.ndarray) -> Runner:
 
 def ours(features: np.ndarray, labels: np.ndarray) -> Runner:
     """The learner, as trainer.py runs it."""
-    task = Task(labels, WIDTH, BITS, ALPHA, BATCH, 10_000, 0)
-    learner = Learner(METHODS["mhcln"](task), features, labels)
+    learner = published_learner(features, labels)
     return lambda count: learner.advance(count)
+
+
+def published_learner(features: np.ndarray, labels: np.ndarray) -> Learner:
+    """The learner of the published method with its default settings."""
+    config = TrainConfig(bits=BITS, alpha=ALPHA, batch_size=BATCH, iterations=10_000, seed=0)
+    return Learner(METHODS["mhcln"].build(config, labels, WIDTH), features, labels)
 
 
 def floor_products() -> Runner:
@@ -195,17 +202,15 @@ def time_to_quality(path: Path) -> str:
     """Train on 60 % of each class and say after how many seconds of training the test images reach mAP@20 0.90."""
     with np.load(path) as content:
         features, labels, paths = content["features"], content["labels"], content["paths"].tolist()
-    split = splits.stratified(paths, labels, 0.6, 0)
+    split = splits.stratified_split(paths, labels, 0.6, 0)
     train, test = (np.flatnonzero(np.isin(paths, side)) for side in (split.train_paths, split.test_paths))
-    task = Task(labels[train], WIDTH, BITS, ALPHA, BATCH, 10_000, 0)
-    learner = Learner(METHODS["mhcln"](task), features[train], labels[train])
+    learner = published_learner(features[train], labels[train])
     seconds, score = 0.0, 0.0
     while score < GOAL and learner.iteration < 10_000:
         began = time.perf_counter()
         learner.advance(500)
         seconds += time.perf_counter() - began
-        codes = hamming.pack(hamming.binarise(activations(learner.method.network, features[test])))
-        score = mean_average_precision(codes, labels[test])
+        score = mean_average_precision(encode(learner.method.network, features[test]), labels[test])
     verdict = "reached" if score >= GOAL else "NOT reached"
     return f"{verdict}: mAP@20 {score:.3f} after {learner.iteration} iterations, {seconds:.0f} s of training"
 

@@ -1,0 +1,10 @@
+"""Image files go in, features `[n, d]` float32 of a pretrained Inception-v3 come out; labels are not known here.
+
+- `recipe`: everything that features depend on, and its one-line form, the `extractor` of `features.npz`.
+- `backbone`: opens a backbone, or opens it again from its recipe; runs the network.
+- `loader`: decodes image files in threads while the network runs.
+- `layers`: a network as a list of layers, and changes of that list that keep what it computes.
+- `frozen_graph`: the layers of the 2015 graph of the paper.
+- `graph_file`: the bytes of that graph, from a plain, a gzipped or Google's `.tgz` file.
+- `keras_inception`: the layers of Keras's InceptionV3, of a file, of its download or random.
+"""

@@ -1,0 +1,231 @@
+"""The pretrained Inception-v3 as one batched function: resized images in, features out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mhcln.backbone import frozen_graph, keras_inception
+from mhcln.backbone.graph_file import ARCHIVE, GRAPH, GRAPHS, recipe_sha256
+from mhcln.backbone.layers import (
+    Conv,
+    Layer,
+    Mean,
+    Network,
+    Pool,
+    Scaling,
+    pool_after_conv1x1,
+    sources,
+    with_outputs,
+)
+from mhcln.backbone.recipe import KERAS, PAPER, POOL_3, RANDOM, BackboneOptions, Recipe
+from mhcln.console import Console, UserError
+from mhcln.quiet_tensorflow import tf
+from mhcln.storage.files import one_line
+
+
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+    """A feature extractor.
+
+    Attributes:
+        recipe: Everything that its features depend on.
+        model_file: Path of the file of its weights; "" for random ones.
+        scaling: How an image becomes the network's input.
+        network: Function of resized images [batch, 299, 299, 3] float32, 0 to 255, that returns [batch, d] float32.
+    """
+
+    recipe: Recipe
+    model_file: str
+    scaling: Scaling
+    network: Callable[[tf.Tensor], tf.Tensor]
+
+    @property
+    def extractor(self) -> str:
+        """What `features.npz` records: enough to say whether two features may be compared."""
+        return str(self.recipe)
+
+    def resize(self, image: tf.Tensor) -> tf.Tensor:
+        """Return an image [height, width, 3] uint8 in the network's size, [299, 299, 3] float32, 0 to 255."""
+        return resized(image, self.scaling)
+
+    def features(self, images: tf.Tensor | NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return features [batch, d] float32, averaged over the views, of resized images [batch, 299, 299, 3]."""
+        batch = tf.convert_to_tensor(images)
+        total = self.network(batch)
+        for view in range(1, self.recipe.views):
+            total += self.network(turned(batch, view))
+        return (total / self.recipe.views).numpy()
+
+
+def open_backbone(options: BackboneOptions, console: Console) -> Backbone:
+    """Open the backbone that the user chose.
+
+    Args:
+        options: The choice; Keras's ImageNet weights if it names neither a file nor a seed.
+        console: Prints a line before a download.
+
+    Returns:
+        The backbone, compiled at its first batch.
+
+    Raises:
+        UserError: There is not exactly one backbone in the folder, its file is damaged or lacks one of the layers,
+            or the download failed.
+    """
+    if options.random_seed is not None:
+        if options.model_dir is not None:
+            raise UserError("--random_weights and --model_dir exclude each other; give one of them")
+        network = keras_inception.random_network(options.random_seed)
+        return _backbone(network, "", _recipe(RANDOM, "", options))
+    file = keras_inception.imagenet_file(console) if options.model_dir is None else find_file(options.model_dir)
+    return _open_file(file, recipe_sha256(file), options)
+
+
+def reopen_backbone(recipe: Recipe, model_file: str, model_dir: Path | None, console: Console) -> Backbone:
+    """Open the backbone that made features before.
+
+    Args:
+        recipe: Recipe of those features.
+        model_file: Where the file of the weights was; "" for random ones.
+        model_dir: Folder of the file, or the file, if it is elsewhere now.
+        console: As in `open_backbone`; reopening prints nothing.
+
+    Returns:
+        A backbone of the same recipe.
+
+    Raises:
+        UserError: The file is gone, or its SHA-256 is not the recorded one.
+    """
+    options = BackboneOptions(None, recipe.seed, recipe.tiff, recipe.precision, recipe.views, recipe.layers)
+    if recipe.seed is not None:
+        return open_backbone(options, console)
+    file = find_file(model_dir) if model_dir is not None else Path(model_file)
+    if not file.is_file():
+        raise UserError(f"the backbone {file} of the archive is gone; give its folder as --model_dir")
+    if recipe_sha256(file) != recipe.sha256:
+        raise UserError(
+            f"{file} is not the backbone that made the archive "
+            f"({recipe.family} {'+'.join(recipe.layers)}, SHA-256 {recipe.sha256[:12]}...); "
+            "give the folder of that file as --model_dir"
+        )
+    return _open_file(file, recipe.sha256, options)
+
+
+def find_file(model_dir: Path) -> Path:
+    """Return the one backbone file in `model_dir`, or that file itself; raises UserError if there is not exactly one.
+
+    A file that is given itself may have any name; its ending decides how it is read.
+    """
+    if model_dir.is_file():
+        return model_dir
+    if not model_dir.is_dir():
+        raise UserError(f"--model_dir {model_dir} does not exist; give the folder that holds {GRAPH}")
+    found = sorted(path for path in model_dir.iterdir() if path.name in GRAPHS or keras_inception.is_weights(path.name))
+    if not found:
+        raise UserError(
+            f"--model_dir {model_dir} holds no backbone; put {GRAPH} (or .pb.gz), {ARCHIVE}, "
+            f"{keras_inception.IMAGENET}, or a .weights.h5 or .keras file of InceptionV3 there"
+        )
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise UserError(f"--model_dir {model_dir} holds several backbones ({names}); leave one there")
+    return found[0]
+
+
+def _open_file(file: Path, sha256: str, options: BackboneOptions) -> Backbone:
+    if keras_inception.is_weights(file.name):
+        family, network = KERAS, keras_inception.read_weights(file)
+    else:
+        family, network = PAPER, frozen_graph.read_graph(file)
+    return _backbone(network, str(file.resolve()), _recipe(family, sha256, options))
+
+
+def _recipe(family: str, sha256: str, options: BackboneOptions) -> Recipe:
+    return Recipe(
+        family=family,
+        layers=options.layers,
+        tiff=options.tiff or ("jpeg" if family == PAPER else "pixels"),
+        precision=options.precision,
+        views=options.views,
+        sha256=sha256,
+        seed=options.random_seed,
+    )
+
+
+def _backbone(network: Network, model_file: str, recipe: Recipe) -> Backbone:
+    if recipe.layers != POOL_3:
+        network = with_outputs(network, recipe.layers)
+    return Backbone(recipe, model_file, network.scaling, compiled(network, recipe.precision))
+
+
+def resized(image: tf.Tensor, scaling: Scaling) -> tf.Tensor:
+    """Return the bilinear resize of an image [height, width, 3] uint8 to [299, 299, 3] float32, 0 to 255.
+
+    tf.image.resize would place samples at pixel centres, which moves the 2015 graph's pool_3 by about 0.5 %.
+    """
+    with tf.device("CPU"):
+        return tf.raw_ops.ResizeBilinear(
+            images=image[None], size=scaling.size, align_corners=False, half_pixel_centers=scaling.half_pixel
+        )[0]
+
+
+def turned(images: tf.Tensor, view: int) -> tf.Tensor:
+    """Return view 0 to 7 of square images [batch, side, side, 3].
+
+    A view is `view` % 4 quarter turns; from 4 on, the images are mirrored first.
+    """
+    if view >= 4:
+        images = images[:, :, ::-1]
+    return tf.image.rot90(images, view % 4)
+
+
+def compiled(network: Network, precision: str) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return the network as one TF2 function of [batch, 299, 299, 3] float32, 0 to 255, its weights frozen into it.
+
+    Convolutions run in `precision`; averages over space and the output are float32. Raises UserError if a layer
+    cannot read what the layers before it give.
+    """
+    dtype = tf.dtypes.as_dtype(precision)
+    scaling, layers = network.scaling, pool_after_conv1x1(network.layers)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, *scaling.size, 3], tf.float32)], autograph=False)
+    def run(images: tf.Tensor) -> tf.Tensor:
+        values = {network.input: tf.cast((images - scaling.mean) * scaling.factor, dtype)}
+        *inner, last = layers
+        for name in inner:
+            values[name] = _apply(layers[name], values)
+        final = layers[last]
+        values |= {source: tf.cast(values[source], tf.float32) for source in sources(final)}
+        output = _apply(final, values)
+        return tf.reshape(output, [-1, output.shape[1] * output.shape[2] * output.shape[3]])
+
+    try:
+        run.get_concrete_function()
+    except ValueError as error:
+        what = one_line(error)
+        raise UserError(f"the layers of the network do not fit each other ({what}); take another file") from error
+    return run
+
+
+def _apply(layer: Layer, values: dict[str, tf.Tensor]) -> tf.Tensor:
+    if isinstance(layer, Conv):
+        image = values[layer.source]
+        image = tf.nn.conv2d(image, tf.constant(layer.kernel, image.dtype), layer.strides, layer.padding)
+        if layer.pool:
+            image = _pooled(image, layer.pool)
+        image = tf.nn.bias_add(image, tf.constant(layer.bias, image.dtype))
+        return tf.nn.relu(image) if layer.relu else image
+    if isinstance(layer, Pool):
+        return _pooled(values[layer.source], layer)
+    if isinstance(layer, Mean):
+        return tf.reduce_mean(tf.cast(values[layer.source], tf.float32), axis=(1, 2), keepdims=True)
+    return tf.concat([values[source] for source in layer.sources], axis=3)
+
+
+def _pooled(image: tf.Tensor, pool: Pool) -> tf.Tensor:
+    pooled = tf.nn.max_pool2d if pool.kind == "max" else tf.nn.avg_pool2d
+    return pooled(image, pool.size, pool.strides, pool.padding)

@@ -1,0 +1,113 @@
+"""The bytes of the 2015 Inception graph: a plain or gzipped file, or the archive that Google publishes it in."""
+
+import contextlib
+import gzip
+import hashlib
+import io
+import itertools
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from google.protobuf.message import DecodeError
+
+from mhcln.console import UserError
+from mhcln.storage.files import one_line, sha256_of
+
+GRAPH = "classify_image_graph_def.pb"
+ARCHIVE = "inception-2015-12-05.tgz"
+ARCHIVE_URL = f"http://download.tensorflow.org/models/image/imagenet/{ARCHIVE}"
+GRAPHS = (GRAPH, f"{GRAPH}.gz", ARCHIVE)
+
+MAX_BYTES = 2**30  # of a graph, and of an unpacked archive; the real graph has 95.7 MB
+MAX_MEMBERS = 100  # of an archive; the real one has 5
+PIECE_BYTES = 2**20
+
+
+def read_graph_bytes(path: Path) -> bytes:
+    """Return the serialised GraphDef of a file; raises UserError if it cannot hold one."""
+    with graph_errors(path):
+        return _archived_graph(path) if _is_archive(path) else _single_file(path)
+
+
+def recipe_sha256(path: Path) -> str:
+    """Return the hex SHA-256 by which a recipe identifies a file of a backbone.
+
+    It is that of the file, but for an archive that of the graph inside, so that a graph and the archive of it give
+    features of the same recipe. Raises UserError if an archive holds no graph.
+    """
+    return hashlib.sha256(read_graph_bytes(path)).hexdigest() if _is_archive(path) else sha256_of(path)
+
+
+@contextlib.contextmanager
+def graph_errors(path: Path) -> Iterator[None]:
+    """Raise a UserError that says what to take instead of `path` if the block finds that it is not the graph."""
+    try:
+        yield
+    except (
+        gzip.BadGzipFile,
+        EOFError,
+        zlib.error,
+        tarfile.TarError,
+        DecodeError,
+        ValueError,
+        TypeError,
+    ) as error:
+        raise UserError(
+            f"{path} is not the Inception graph of 2015-12-05 ({one_line(error)}); take {ARCHIVE_URL}, "
+            f"or {GRAPH} out of it"
+        ) from error
+
+
+def _is_archive(path: Path) -> bool:
+    return path.suffix == ".tgz"
+
+
+def _single_file(path: Path) -> bytes:
+    with path.open("rb") as handle:
+        zipped = handle.read(2) == b"\x1f\x8b"
+    with gzip.open(path) if zipped else path.open("rb") as stream:
+        return _Limited(stream).read()
+
+
+def _archived_graph(path: Path) -> bytes:
+    """Return the one file of the name GRAPH in a gzipped tar archive; nothing is written and no link is followed."""
+    with gzip.open(path) as unzipped:
+        stream = _Limited(unzipped)
+        try:
+            with tarfile.open(fileobj=stream, mode="r|") as archive:
+                members = itertools.islice(archive, MAX_MEMBERS)
+                found = [_content(archive, member) for member in members if PurePosixPath(member.name).name == GRAPH]
+        except RecursionError:  # tarfile calls itself for each of several long names in a row
+            raise ValueError("its names are too long") from None
+        while stream.read(PIECE_BYTES):  # gzip compares its checksum at the end of the file
+            pass
+    if len(found) != 1:
+        raise ValueError(f"it holds {'several' if found else 'no'} {GRAPH}")
+    return found[0]
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    content = archive.extractfile(member) if member.isreg() and not member.issparse() else None
+    if content is None:
+        raise ValueError(f"its {GRAPH} is not a regular file")
+    if not 0 <= member.size <= MAX_BYTES:
+        raise ValueError(f"its {GRAPH} has {member.size} bytes")
+    return content.read()
+
+
+class _Limited(io.BufferedIOBase):
+    """A stream that gives at most MAX_BYTES: a small gzip file may unpack to a thousand times its size."""
+
+    def __init__(self, stream: io.BufferedIOBase) -> None:
+        self.stream = stream
+        self.left = MAX_BYTES
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        most = self.left + 1
+        content = self.stream.read(most if size is None or size < 0 else min(size, most))
+        self.left -= len(content)
+        if self.left < 0:
+            raise ValueError(f"it holds more than {MAX_BYTES} bytes")
+        return content

@@ -1,0 +1,194 @@
+"""The layers of Keras's InceptionV3: weights from a file, from Keras's download, or drawn at random."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import io
+import os
+import re
+import socket
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from mhcln.backbone.layers import BatchNorm, Conv, Join, Layer, Network, Pool, Scaling, ancestors_of, fold
+from mhcln.console import Console, UserError
+from mhcln.quiet_tensorflow import keras
+from mhcln.storage.files import PART, one_line
+
+# keras/src/applications/inception_v3.py: the file without the classifier, and the MD5 that Keras checks
+IMAGENET = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
+IMAGENET_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/inception_v3/{IMAGENET}"
+IMAGENET_MD5 = "bcbd6486424b2319ff4ef7d526e38f63"
+DOWNLOAD_SECONDS = 30.0  # without a byte, after which a download is given up
+
+ENDINGS = (".weights.h5", ".keras")
+OUTPUT = "mixed10"  # the last layer before global pooling
+BLOCK = re.compile(r"mixed(\d+)")  # the blocks, which the 2015 graph calls mixed, mixed_1, ...
+WIDTH = 2048
+# keras.applications.inception_v3.preprocess_input: x / 127.5 - 1; TF2's bilinear resize, since Keras has no other
+SCALING = Scaling((299, 299), half_pixel=True, mean=127.5, factor=1 / 127.5)
+RANDOM_SCALE = 200  # brings the mean feature of a random network to about 0.3, that of the paper's graph
+
+
+def is_weights(name: str) -> bool:
+    """Return whether a file of this name may hold Keras weights of InceptionV3."""
+    return name == IMAGENET or name.endswith(ENDINGS)
+
+
+def read_weights(path: Path) -> Network:
+    """Return the network of a Keras InceptionV3 file, `.h5`, `.weights.h5` or `.keras`, with or without classifier.
+
+    A `.keras` file is loaded in Keras's safe mode, so that it cannot run code. Raises UserError if the file is not
+    of that network.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Keras only warns of layers that the file does not hold, and leaves them random
+            warnings.filterwarnings("error", category=UserWarning)
+            return _network_of(_load(path))
+    except (ValueError, TypeError, KeyError, AttributeError, ImportError, EOFError, OSError, UserWarning) as error:
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.ENOENT, errno.EIO):
+            raise
+        raise UserError(
+            f"{path} does not hold Keras InceptionV3 weights ({one_line(error)}); "
+            f"take {IMAGENET} or a file that such a Keras model was saved to"
+        ) from error
+
+
+def _load(path: Path) -> keras.Model:
+    if path.suffix != ".keras":
+        return keras.applications.InceptionV3(weights=str(path), include_top=False, input_shape=(299, 299, 3))
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is not a zip file, which every .keras file is")
+    return keras.saving.load_model(path, compile=False, safe_mode=True)
+
+
+def imagenet_file(console: Console) -> Path:
+    """Return Keras's own ImageNet weights in Keras's cache, downloaded if they are not there whole.
+
+    Raises UserError if they cannot be downloaded.
+    """
+    home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")).expanduser()
+    path = home / "models" / IMAGENET
+    if path.is_file() and _md5_of(path) == IMAGENET_MD5:
+        return path
+    console.say(f"downloading Keras's ImageNet weights to {path} (once, 88 MB)")
+    try:
+        _download(path)
+    except Exception as error:  # Keras raises plain ones
+        # a ValueError is about the hash
+        what = "what arrived is not the file" if isinstance(error, ValueError) else one_line(error)
+        raise UserError(
+            f"Keras's ImageNet weights cannot be downloaded ({what}); put {IMAGENET} (from {IMAGENET_URL}) "
+            f"into {path.parent}, or give --model_dir a folder that holds it or classify_image_graph_def.pb"
+        ) from error
+    return path
+
+
+def _download(path: Path) -> None:
+    """Download the ImageNet weights into a folder beside `path`, then move them there whole and checked."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=PART, dir=path.parent) as folder, _timeout(DOWNLOAD_SECONDS):
+        with contextlib.redirect_stdout(io.StringIO()):  # Keras's own lines and progress bar
+            file = keras.utils.get_file(
+                IMAGENET,
+                IMAGENET_URL,
+                cache_dir=folder,
+                cache_subdir="",
+                file_hash=IMAGENET_MD5,
+                hash_algorithm="md5",
+            )
+        Path(file).replace(path)
+
+
+@contextlib.contextmanager
+def _timeout(seconds: float) -> Iterator[None]:
+    # Keras's download has no timeout of its own
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _md5_of(path: Path) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as handle:
+        while block := handle.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def random_network(seed: int) -> Network:
+    """Return InceptionV3 with random normal weights (He et al. 2015, equation 10), drawn from `seed` alone.
+
+    Each filter's mean is taken off, since activations after a ReLU share a large mean that would otherwise be most
+    of every feature: features of two images would point the same way. The scale that this costs comes back at the
+    input: without biases, the network's output is proportional to it.
+    """
+    network = _network_of(keras.applications.InceptionV3(weights=None, include_top=False, input_shape=(299, 299, 3)))
+    random = np.random.default_rng(seed)
+    layers = dict(network.layers)
+    for name, layer in layers.items():
+        if isinstance(layer, Conv):
+            kernel = random.standard_normal(layer.kernel.shape, np.float32)
+            kernel -= kernel.mean(axis=(0, 1, 2))
+            kernel *= np.float32(np.sqrt(2 / np.prod(kernel.shape[:3])))
+            layers[name] = dataclasses.replace(layer, kernel=kernel)
+    scaling = dataclasses.replace(SCALING, factor=RANDOM_SCALE * SCALING.factor)
+    return dataclasses.replace(network, layers=layers, scaling=scaling)
+
+
+def _network_of(model: keras.Model) -> Network:
+    """What a Keras model computes from its image to `mixed10`, then the mean over space."""
+    if OUTPUT not in {layer.name for layer in model.layers}:
+        raise ValueError(f"it has no layer {OUTPUT!r}")
+    names = {id(layer.output): layer.name for layer in model.layers}
+    layers: dict[str, Layer] = {}
+    first = ""
+    for layer in model.layers:
+        read = layer.input if isinstance(layer.input, list) else [layer.input]
+        if isinstance(layer, keras.layers.InputLayer):
+            first = first or layer.name
+        else:
+            layers[layer.name] = _layer_of(layer, tuple(names[id(tensor)] for tensor in read), layers)
+        if layer.name == OUTPUT:
+            break
+    channels = layer.output.shape[-1]
+    if channels != WIDTH:
+        raise ValueError(f"its layer {OUTPUT!r} has {channels} channels, not {WIDTH}")
+    layers["avg_pool"] = Pool(OUTPUT, "average", (8, 8), (1, 1), "VALID")
+    found = {name: BLOCK.fullmatch(name) for name in layers}
+    blocks = {f"mixed_{match[1]}".removesuffix("_0"): name for name, match in found.items() if match}
+    return Network(ancestors_of("avg_pool", layers), first, SCALING, {"pool_3": OUTPUT, **blocks})
+
+
+def _layer_of(layer: keras.Layer, read: tuple[str, ...], layers: dict[str, Layer]) -> Layer:
+    if isinstance(layer, keras.layers.Conv2D):
+        weights = layer.get_weights()
+        bias = weights[1] if layer.use_bias else np.zeros(layer.filters, np.float32)
+        return Conv(read[0], weights[0], bias, layer.strides, layer.padding.upper(), relu=False)
+    if isinstance(layer, keras.layers.MaxPooling2D | keras.layers.AveragePooling2D):
+        kind = "max" if isinstance(layer, keras.layers.MaxPooling2D) else "average"
+        return Pool(read[0], kind, layer.pool_size, layer.strides, layer.padding.upper())
+    if isinstance(layer, keras.layers.Concatenate):
+        return Join(read)
+    conv = layers.get(read[0])
+    if isinstance(conv, Conv) and isinstance(layer, keras.layers.BatchNormalization) and not conv.relu:
+        mean, variance = (np.asarray(value) for value in (layer.moving_mean, layer.moving_variance))
+        beta = np.asarray(layer.beta) if layer.center else np.zeros_like(mean)
+        gamma = np.asarray(layer.gamma) if layer.scale else 1.0
+        kernel, bias = fold(conv.kernel, BatchNorm(mean - conv.bias, variance, beta, gamma, layer.epsilon))
+        return dataclasses.replace(conv, kernel=kernel, bias=bias)
+    if isinstance(conv, Conv) and isinstance(layer, keras.layers.Activation):
+        return dataclasses.replace(conv, relu=True)
+    raise ValueError(f"its layer {layer.name!r} is a {type(layer).__name__}, which InceptionV3 does not have there")

@@ -1,0 +1,99 @@
+"""Everything that features depend on: the file of the weights, the layers, and how images pass through them."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+from mhcln.console import UserError
+
+PAPER = "inception-2015-12-05"  # the paper's graph
+KERAS = "keras-inception-v3"
+RANDOM = "random-inception-v3"
+
+POOL_3 = ("pool_3",)  # the paper's layer: the mean of the last block over space
+PRECISIONS = ("float32", "bfloat16", "float16")
+TIFF_STEPS = ("jpeg", "pixels")
+VIEWS = (1, 8)
+
+_TIFF_TEXTS = {"jpeg": "jpeg100", "pixels": "pixels"}  # as the extractor string has them
+_TIFF_OF_TEXT = {text: tiff for tiff, text in _TIFF_TEXTS.items()}
+_LAYERS = r"\w+(?:\+\w+)*"
+_TEXT = re.compile(
+    rf"(?:(?P<family>{PAPER}|{KERAS}) (?P<layers>{_LAYERS}); sha256=(?P<sha256>[0-9a-f]{{64}})"
+    rf"|{RANDOM} (?P<random_layers>{_LAYERS}); seed=(?P<seed>0|[1-9][0-9]{{0,99}}))"
+    rf"; tiff=(?P<tiff>{'|'.join(_TIFF_OF_TEXT)})"
+    rf"; precision=(?P<precision>{'|'.join(PRECISIONS)})"
+    rf"; views=(?P<views>{'|'.join(map(str, VIEWS))})",
+    re.ASCII,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class BackboneOptions:
+    """What a user may choose about the backbone.
+
+    Attributes:
+        model_dir: Folder with one backbone file, or that file; None for Keras's ImageNet weights.
+        random_seed: Seed of random weights; None for pretrained ones.
+        tiff: How TIFFs are read, one of TIFF_STEPS; None for "jpeg" with the paper's graph, else "pixels".
+        precision: What the convolutions compute in, one of PRECISIONS.
+        views: Number of flips and quarter turns to average over, one of VIEWS.
+        layers: Layers whose means over space are the features, one after another.
+    """
+
+    model_dir: Path | None = None
+    random_seed: int | None = None
+    tiff: str | None = None
+    precision: str = "float32"
+    views: int = 1
+    layers: tuple[str, ...] = POOL_3
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What features depend on; two features may be compared if their recipes are equal.
+
+    `str(recipe)` is the `extractor` that `features.npz` records, and `Recipe.parse` reads it back.
+
+    Attributes:
+        family: PAPER, KERAS or RANDOM.
+        layers: Layers whose means over space are the features, one after another.
+        tiff: How TIFFs are read, one of TIFF_STEPS.
+        precision: What the convolutions compute in, one of PRECISIONS.
+        views: Number of flips and quarter turns to average over, one of VIEWS.
+        sha256: Hex SHA-256 of the file of the weights; "" for random ones.
+        seed: Seed of random weights; None for those of a file.
+    """
+
+    family: str
+    layers: tuple[str, ...]
+    tiff: str
+    precision: str
+    views: int
+    sha256: str = ""
+    seed: int | None = None
+
+    def __str__(self) -> str:
+        weights = f"sha256={self.sha256}" if self.seed is None else f"seed={self.seed}"
+        steps = f"tiff={_TIFF_TEXTS[self.tiff]}; precision={self.precision}; views={self.views}"
+        return f"{self.family} {'+'.join(self.layers)}; {weights}; {steps}"
+
+    @classmethod
+    def parse(cls, text: str) -> Recipe:
+        """Return the recipe that `text` was made of; raises UserError if it was made of none."""
+        found = _TEXT.fullmatch(text)
+        if found is None:
+            raise UserError(
+                f"features.npz was made by {text!r}, which this version cannot reopen; extract the features again"
+            )
+        return cls(
+            family=found["family"] or RANDOM,
+            layers=tuple((found["layers"] or found["random_layers"]).split("+")),
+            tiff=_TIFF_OF_TEXT[found["tiff"]],
+            precision=found["precision"],
+            views=int(found["views"]),
+            sha256=found["sha256"] or "",
+            seed=None if found["seed"] is None else int(found["seed"]),
+        )

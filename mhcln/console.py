@@ -1,0 +1,90 @@
+"""The person at the terminal: their mistakes, what is printed for them, and the signals they send."""
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+from tqdm import tqdm
+
+
+class UserError(Exception):
+    """A mistake that the user can fix: one line that says what is wrong, where, and what to do.
+
+    The scripts print it on stderr and end with exit status 2 (see `mhcln.cli.run`).
+    """
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived. Like KeyboardInterrupt, it passes through code that handles only errors."""
+
+
+class Console:
+    """Prints summary lines and warnings, and shows a progress bar for long work."""
+
+    def say(self, line: str) -> None:
+        """Print a line of the summary on stdout."""
+        print(line, flush=True)  # noqa: T201, this is the one place that prints
+
+    def warn(self, line: str) -> None:
+        """Print on stderr what the user should know, but what stops nothing."""
+        print(f"warning: {line}", file=sys.stderr, flush=True)  # noqa: T201, as above
+
+    def bar(self, total: int, description: str, unit: str, done: int = 0) -> "tqdm[Any]":
+        """Return a progress bar, to be used in a `with` block.
+
+        Args:
+            total: Number of units when the work is complete.
+            description: What is being done, printed before the bar.
+            unit: Name of one unit, for the rate.
+            done: Units that an earlier process has completed.
+
+        Returns:
+            A bar with rate and time left on a terminal; one that prints nothing in a log.
+        """
+        return tqdm(total=total, desc=description, unit=unit, initial=done, disable=None, dynamic_ncols=True)
+
+
+class Quiet(Console):
+    """A console that prints nothing, for use as a library."""
+
+    def say(self, line: str) -> None:
+        """Drop the line."""
+
+    def warn(self, line: str) -> None:
+        """Drop the warning."""
+
+    def bar(self, total: int, description: str, unit: str, done: int = 0) -> "tqdm[Any]":
+        """Return a bar that is never shown."""
+        return tqdm(total=total, desc=description, unit=unit, initial=done, disable=True)
+
+
+_EXCEPTIONS: dict[int, type[BaseException]] = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
+
+
+@contextlib.contextmanager
+def deferred_signals() -> Iterator[Callable[[], BaseException | None]]:
+    """Hold back Ctrl-C and SIGTERM within the block, so that work stops only where it can be saved.
+
+    Outside the main thread, where Python delivers no signals, nothing changes.
+
+    Yields:
+        A function that returns the exception to raise for a signal that arrived, None if none did.
+    """
+    arrived: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        arrived.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    before = {number: signal.signal(number, note) for number in _EXCEPTIONS}
+    try:
+        yield lambda: _EXCEPTIONS[arrived[0]]() if arrived else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,9 @@
+"""What a data set is: class folders of images, and which of the images train and which test.
+
+In come a folder, a path or a list; out come the data set's classes and paths, the pixels of one image, or a split.
+
+- `datasets`: known data sets (`dataset.json`) and the user's own; finding the images of a folder.
+- `images`: one image file to pixels, whatever its format; what cannot be read is reported with a reason.
+- `splits`: training and test images, drawn or from lists, and the check that they do not overlap.
+- `published_pickle`: features that the published code pickled, read without running them.
+"""

@@ -1,0 +1,103 @@
+"""What only hash codes have: images within a Hamming radius of the query, and bits that are used well or not."""
+
+import dataclasses
+import functools
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mhcln.evaluation.metrics import Relevance, Values
+from mhcln.hamming.codes import unpack
+
+
+@dataclasses.dataclass(frozen=True)
+class RadiusCounts:
+    """How many images lie within each radius 0 to K of a query: all (`found`) and relevant (`hits`), `[q, K + 1]`."""
+
+    found: NDArray[np.int64]
+    hits: NDArray[np.int64]
+
+
+def count_within_radius(relevant: Relevance, distances: NDArray[np.integer], bits: int) -> RadiusCounts:
+    """Count the images within each Hamming radius.
+
+    Args:
+        relevant: `[q, n] bool`, in any order.
+        distances: `[q, n]` Hamming distances, in the same order.
+        bits: K, bits of a code.
+
+    Returns:
+        `found_r = #{j: d_j <= r}` and `hits_r = #{j: d_j <= r, rel_j = 1}`. Example: distances 0 2 2, relevant + - +,
+        2 bits: found 1 1 3, hits 1 1 2.
+    """
+    q = len(relevant)
+    cell = np.arange(q)[:, None] * (bits + 1) + distances
+    shape = (q, bits + 1)
+    found = np.bincount(cell.ravel(), minlength=q * (bits + 1)).reshape(shape)
+    hits = np.bincount(cell[relevant], minlength=q * (bits + 1)).reshape(shape)
+    return RadiusCounts(found.cumsum(axis=1), hits.cumsum(axis=1))
+
+
+def precision_within(counts: RadiusCounts) -> Values:
+    """Precision of each radius: `hits_r / found_r`, 0 if nothing is found; returns `[q, K + 1]`.
+
+    Example: found 0 4, hits 0 3 gives 0 and 3/4.
+    """
+    share: Values = counts.hits / np.maximum(counts.found, 1)
+    return share
+
+
+def recall_within(counts: RadiusCounts) -> Values:
+    """Recall of each radius: `hits_r / R`; returns `[q, K + 1]`. Example: hits 1 2, R = 2 gives 1/2 and 1."""
+    share: Values = counts.hits / np.maximum(counts.hits[:, -1:], 1)
+    return share
+
+
+def empty_within(counts: RadiusCounts) -> NDArray[np.bool_]:
+    """Whether each radius holds nothing, `found_r = 0`; returns `[q, K + 1]`. Example: found 0 4 is empty at 0."""
+    empty: NDArray[np.bool_] = counts.found == 0
+    return empty
+
+
+@dataclasses.dataclass(frozen=True)
+class PackedCodes:
+    """Packed codes `[n, ceil(K / 8)] uint8` of K `bits`, with what several metrics need computed once."""
+
+    codes: NDArray[np.uint8]
+    bits: int
+
+    @functools.cached_property
+    def unpacked(self) -> NDArray[np.uint8]:
+        """The bits `[n, K]`, 0 or 1."""
+        return unpack(self.codes, self.bits)
+
+    @functools.cached_property
+    def balance(self) -> Values:
+        """The balance `[K]` of each bit."""
+        return bit_balance(self.unpacked)
+
+
+def bit_balance(bits: NDArray[np.integer]) -> Values:
+    """How evenly each bit divides the images: `min(m_j, 1 - m_j)`, `m_j` the mean of bit j; 1/2 is even, 0 constant.
+
+    `bits` is `[n, K]` of 0 and 1; returns `[K]`. Example: a bit that is 1 in 3 of 10 images has 0.3, as has one that
+    is 1 in 7.
+    """
+    ones = bits.mean(axis=0)
+    balance: Values = np.minimum(ones, 1 - ones)
+    return balance
+
+
+def bit_correlation(bits: NDArray[np.integer]) -> float | None:
+    """Mean of `|r_jl|` over all pairs of bits j < l that vary, `r` being Pearson's correlation over the images.
+
+    `bits` is `[n, K]` of 0 and 1; returns None if fewer than two bits vary. Example: bits 0011 and 0101 have r = 0;
+    bits 0011 and 1100 have r = -1, so 1.
+    """
+    varying = bits[:, bits.min(axis=0) != bits.max(axis=0)].astype(np.float64)
+    count = varying.shape[1]
+    if count < 2:
+        return None
+    centred = varying - varying.mean(axis=0)
+    unit = centred / np.linalg.norm(centred, axis=0)
+    return float(np.abs(unit.T @ unit)[np.triu_indices(count, 1)].mean())

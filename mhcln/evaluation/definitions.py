@@ -1,0 +1,206 @@
+"""The registry of metrics: each one's name, its meaning in words, and the function that computes it.
+
+`results.json`, the summary, the page and the tables take names and words from here. In names and words `{k}` stands
+for the cut-off and `{next}` for k + 1. The symbols of the formulas are those of `mhcln.evaluation.metrics`.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mhcln.evaluation import code_metrics, metrics, tie_aware
+from mhcln.evaluation.code_metrics import PackedCodes, RadiusCounts
+from mhcln.evaluation.metrics import Relevance, Values
+from mhcln.evaluation.tie_aware import Distances, TieGroups
+from mhcln.hamming.codes import count_distinct
+
+PerQuery = NDArray[np.float64] | NDArray[np.bool_]
+Given = TypeVar("Given")
+Value = TypeVar("Value")
+
+RADIUS = 2  # bits, as usual in the field for looking up codes
+ORDER = "distance, then storage order; the query is left out by its path"
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric(Generic[Given, Value]):
+    """A metric: a template of its name, its meaning, and the function that computes it."""
+
+    name: str
+    words: str
+    function: Callable[[Given], Value]
+
+    def key(self, k: int) -> str:
+        """Return the name for a cut-off, as it is used everywhere outside of this room."""
+        return self.name.format(k=k)
+
+
+@dataclasses.dataclass(frozen=True)
+class Retrieved:
+    """The ranking of the whole archive for a block of queries, with what several metrics need computed once.
+
+    Attributes:
+        relevant: `[q, n] bool`, nearest first.
+        distances: `[q, n]`, in the same order.
+        k: The cut-off, 1 <= k <= n.
+    """
+
+    relevant: Relevance
+    distances: Distances
+    k: int
+
+    @property
+    def top(self) -> Relevance:
+        """Relevance of the top k, `[q, k]`."""
+        return self.relevant[:, : self.k]
+
+    @functools.cached_property
+    def ties(self) -> TieGroups:
+        """The groups of equal distance down to rank k; their `total` is R."""
+        return tie_aware.tie_groups(self.relevant, self.distances, self.k)
+
+    @functools.cached_property
+    def worst_and_best(self) -> tuple[Values, Values]:
+        """The ends of published average precision over all orders inside ties."""
+        return tie_aware.worst_and_best(self.ties)
+
+
+# Functions of a ranking, which codes and real-valued vectors share, return one value per query, [q].
+RankingMetric = Metric[Retrieved, PerQuery]
+# Functions of the counts within each Hamming radius return [q, K + 1]; the metric is the column of RADIUS.
+RadiusMetric = Metric[RadiusCounts, PerQuery]
+# Functions of the archive's codes return the metric itself.
+CodeMetric = Metric[PackedCodes, float | int | None]
+
+PUBLISHED_MAP = RankingMetric(
+    "mAP@{k}",
+    "mean over queries of AP@{k} = sum of the precision at each relevant rank up to {k} / number of relevant images "
+    f"retrieved in the top {{k}}, 0 where there is none; order: {ORDER} (the published definition)",
+    lambda retrieved: metrics.average_precision(retrieved.top),
+)
+MIN_DENOMINATOR_MAP = RankingMetric(
+    "mAP@{k}_min_denominator",
+    "as mAP@{k}, divided by min({k}, R) instead; R is how many relevant images there are",
+    lambda retrieved: metrics.average_precision_min(retrieved.top, retrieved.ties.total),
+)
+TIE_AWARE_MAP = RankingMetric(
+    "mAP@{k}_tie_aware",
+    "expected value of mAP@{k}_min_denominator over all orders among equal distances, exact",
+    lambda retrieved: tie_aware.expected_average_precision(retrieved.ties),
+)
+WORST_MAP = RankingMetric(
+    "mAP@{k}_worst",
+    "mAP@{k} (published definition) under the worst order among equal distances, query by query",
+    lambda retrieved: retrieved.worst_and_best[0],
+)
+BEST_MAP = RankingMetric(
+    "mAP@{k}_best",
+    "mAP@{k} (published definition) under the best order among equal distances, query by query",
+    lambda retrieved: retrieved.worst_and_best[1],
+)
+FULL_MAP = RankingMetric(
+    "mAP",
+    f"mean average precision over the whole ranking, divided by R; order: {ORDER}",
+    lambda retrieved: metrics.average_precision_min(retrieved.relevant, retrieved.ties.total),
+)
+PRECISION = RankingMetric(
+    "P@{k}",
+    "share of the top {k} that is relevant, mean over queries",
+    lambda retrieved: metrics.precision(retrieved.top),
+)
+RECALL = RankingMetric(
+    "R@{k}",
+    "share of the R relevant images that is in the top {k}, mean over queries",
+    lambda retrieved: metrics.recall(retrieved.top, retrieved.ties.total),
+)
+TIED = RankingMetric(
+    "tied_at_k",
+    "share of queries whose ranks {k} and {next} are equally far, so that the order among equals decides what is in "
+    "the top {k}",
+    lambda retrieved: tie_aware.tied_at_cutoff(retrieved.distances, retrieved.k),
+)
+RADIUS_PRECISION = RadiusMetric(
+    f"P_radius{RADIUS}",
+    f"share of the images within Hamming distance {RADIUS} that is relevant, 0 where there is none, mean over queries",
+    code_metrics.precision_within,
+)
+RADIUS_RECALL = RadiusMetric(
+    f"R_radius{RADIUS}",
+    f"share of the R relevant images that is within Hamming distance {RADIUS}, mean over queries",
+    code_metrics.recall_within,
+)
+RADIUS_EMPTY = RadiusMetric(
+    f"empty_radius{RADIUS}",
+    f"share of queries with no image within Hamming distance {RADIUS}",
+    code_metrics.empty_within,
+)
+
+RANKING_METRICS = (
+    *(PUBLISHED_MAP, MIN_DENOMINATOR_MAP, TIE_AWARE_MAP, WORST_MAP, BEST_MAP),
+    *(FULL_MAP, PRECISION, RECALL, TIED),
+)
+RADIUS_METRICS = (RADIUS_PRECISION, RADIUS_RECALL, RADIUS_EMPTY)
+CODE_METRICS = (
+    CodeMetric(
+        "distinct_codes",
+        "number of different codes in the archive",
+        lambda archive: count_distinct(archive.codes),
+    ),
+    CodeMetric(
+        "bit_balance_mean",
+        "mean over bits of min(m, 1 - m), m the share of archive images whose bit is 1; 0.5 is even, 0 constant",
+        lambda archive: float(archive.balance.mean()),
+    ),
+    CodeMetric(
+        "bit_balance_worst",
+        "smallest min(m, 1 - m) of any bit",
+        lambda archive: float(archive.balance.min()),
+    ),
+    CodeMetric(
+        "bit_correlation_mean",
+        "mean over pairs of bits of |Pearson correlation| over the archive, constant bits left out; null where fewer "
+        "than two bits vary",
+        lambda archive: code_metrics.bit_correlation(archive.unpacked),
+    ),
+)
+# Keys of results.json that hold more than one number, or a number that is not a metric.
+_OTHER_KEYS = {
+    "per_class": "mAP@{k} (published definition) of the queries of each class",
+    "confused_pairs": "share of class `found` in the top {k} of queries of class `query`, the largest first",
+    "precision_by_radius": f"as {RADIUS_PRECISION.name} for radius 0, 1, ... bits",
+    "recall_by_radius": f"as {RADIUS_RECALL.name} for radius 0, 1, ... bits",
+    "empty_by_radius": f"as {RADIUS_EMPTY.name} for radius 0, 1, ... bits",
+    "costs": "the same figures for the real-valued features and activations that the codes stand for, compared by "
+    "cosine in float32, and bytes per image",
+    "queries": "test images that were searched for",
+    "queries_left_out": "queries with no other image of their class in the archive: they have nothing to find and are "
+    "in no mean",
+    "searched": "images that each query is compared with",
+    "contaminated": "test images that were also trained on; anything above 0 makes every figure too good",
+}
+
+
+def metric_names(k: int) -> list[str]:
+    """Return the names of all metrics, in the order in which people read them."""
+    return [metric.key(k) for metric in _in_reading_order()]
+
+
+def shared_names(k: int) -> list[str]:
+    """Return the names of the metrics that codes and real-valued vectors have in common, the published one first."""
+    return [metric.key(k) for metric in RANKING_METRICS]
+
+
+def definitions(k: int) -> dict[str, str]:
+    """Return the meaning of each key of `results.json` for the cut-off `k`."""
+    words = {metric.name: metric.words for metric in _in_reading_order()} | _OTHER_KEYS
+    return {name.format(k=k): text.format(k=k, next=k + 1) for name, text in words.items()}
+
+
+def _in_reading_order() -> list[Metric[Any, Any]]:
+    """All metrics; how many queries are tied comes after what the ties may change."""
+    ranked = [metric for metric in RANKING_METRICS if metric is not TIED]
+    return [*ranked, *RADIUS_METRICS, TIED, *CODE_METRICS]

@@ -1,0 +1,14 @@
+"""The order of everything: each script parses its flags and calls one function of this room.
+
+In come files and flags, out come files, lines and progress bars. Every other room does one kind of work. Only the
+scripts and the package's front door import this one.
+
+- `extract`: images to `features.npz`.
+- `split`: `features.npz` to `split.npz`.
+- `train`, `training_setup`: features and a split to run folders such as `K32/`.
+- `hasher`: a trained run as one object that turns features or images into codes; training in memory.
+- `evaluate`: a run's codes to `results.json`, pictures and `report.html`.
+- `costs`: what hashing costs: features and activations beside the codes, under the same evaluation.
+- `compare`: all runs of a dump folder to one table.
+- `search`: query images to their neighbours in a run's archive; adding to the archive.
+"""

@@ -1,0 +1,75 @@
+"""All runs of a dump folder to one table, beside published results."""
+
+from pathlib import Path
+
+from mhcln.console import Console, UserError
+from mhcln.data import datasets
+from mhcln.evaluation.definitions import definitions, shared_names
+from mhcln.pipeline.evaluate import measure, open_run
+from mhcln.reporting import tables
+from mhcln.storage import layout, runs
+from mhcln.storage.files import locked, write_csv, write_text
+from mhcln.storage.results import Results, read_results
+from mhcln.training.methods import METHODS
+
+
+def compare_runs(dump_dir: Path, k: int, archive: str, console: Console) -> None:
+    """Print the table of all runs as Markdown and write it as `table.md` and `table.csv`.
+
+    Args:
+        dump_dir: Folder of the runs' folders.
+        k: The cut-off.
+        archive: Which images are searched.
+        console: Where the table is printed.
+
+    Raises:
+        UserError: There is no finished run, or one cannot be evaluated.
+    """
+    results = _gather(dump_dir, k, archive, console)
+    metrics = shared_names(k)
+    titles = {loss: method.title for loss, method in METHODS.items()}
+    rows = tables.own_rows(results, metrics, titles)
+    for dataset in sorted({row.dataset for row in rows}):
+        rows += tables.published_rows(dataset, datasets.load(dataset).published, metrics)
+    rows.sort(key=lambda row: row.dataset)
+    shown = {name: definitions(k)[name] for name in (f"mAP@{k}", f"mAP@{k}_tie_aware")}
+    text = tables.markdown(rows, shown)
+    with locked(dump_dir):
+        write_text(dump_dir / layout.TABLE, text)
+        write_csv(dump_dir / layout.TABLE_CSV, tables.CSV_COLUMNS, tables.csv_rows(rows))
+    console.say(text.rstrip("\n"))
+    console.say(f"\nwritten to {dump_dir / layout.TABLE} and {dump_dir / layout.TABLE_CSV}")
+
+
+def _gather(dump_dir: Path, k: int, archive: str, console: Console) -> list[Results]:
+    """Return the results of every finished run.
+
+    Runs with the same codes count once, runs that are still trained not at all; both are reported.
+    """
+    found: dict[str, Results] = {}
+    for folder in layout.run_folders(dump_dir):
+        if runs.is_unfinished(folder):
+            console.warn(f"{folder} is not trained to the end: left out")
+            continue
+        results = _results_of(folder, k, archive)
+        twin = found.setdefault(results.codes_sha256, results)
+        if twin is not results:
+            console.warn(f"{folder.name} has the very codes of {twin.run}: left out")
+    if not found:
+        raise UserError(f"{dump_dir} holds no finished training run; make one with {layout.TRAIN}")
+    return list(found.values())
+
+
+def _results_of(folder: Path, k: int, archive: str) -> Results:
+    """Return the stored results of a run if they are of these codes, k and archive; else evaluate it."""
+    run = open_run(folder)
+    if (folder / layout.RESULTS).is_file():
+        stored = read_results(folder)
+        if (stored.k, stored.archive, stored.codes_sha256) == (k, archive, run.codes_sha256) and (
+            (stored.inputs, stored.config) == (run.inputs, run.config)
+        ):
+            return stored
+    try:
+        return measure(run, k, archive)[1]
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from None

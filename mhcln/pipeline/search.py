@@ -1,0 +1,199 @@
+"""Query images to their nearest neighbours in a run's archive; adding images to the archive."""
+
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from mhcln.backbone import loader
+from mhcln.console import Console, UserError
+from mhcln.data import datasets
+from mhcln.data.images import ImageError
+from mhcln.hamming.index import Index
+from mhcln.pipeline.evaluate import open_run
+from mhcln.pipeline.hasher import Hasher
+from mhcln.reporting import neighbours
+from mhcln.reporting.neighbours import Neighbours
+from mhcln.storage import formats, layout, runs
+from mhcln.storage.archive import Archive, addition_path, load_archive
+from mhcln.storage.files import locked, write_json
+from mhcln.storage.formats import Addition
+from mhcln.storage.runs import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchOptions:
+    """What is searched, with what.
+
+    Attributes:
+        dump_dir: Folder of the run's folder.
+        run_name: The run; None for the only one.
+        query: An image, a folder of images, or "-" for paths on standard input; None to search nothing.
+        add: Folder of a `features.npz` whose images are added to the archive first; None to add nothing.
+        k: Number of neighbours.
+        archive: Which images are searched: "test", "train", or "all" for these and everything that was added.
+        model_dir: Folder of the backbone; None if it is where extraction found it.
+        images_dir: Where the run's images are; None if where extraction found them.
+    """
+
+    dump_dir: Path
+    run_name: str | None = None
+    query: str | None = None
+    add: Path | None = None
+    k: int = 20
+    archive: str = "all"
+    model_dir: Path | None = None
+    images_dir: Path | None = None
+
+
+def search(options: SearchOptions, console: Console) -> None:
+    """Add to the archive of a run, then search it, as far as the options ask for either.
+
+    Raises:
+        UserError: The run or the images do not allow it.
+    """
+    if options.images_dir is not None and not options.images_dir.is_dir():
+        raise UserError(f"--images_dir={options.images_dir} is not a folder; give the one that holds the class folders")
+    run = open_run(runs.choose_run(options.dump_dir, options.run_name))
+    with locked(run.folder):
+        if options.add is not None:
+            add_images(run, options.add, console)
+        if options.query is not None:
+            query_images(run, options, console)
+
+
+def add_images(run: Run, added_dir: Path, console: Console) -> None:
+    """Hash the features in `added_dir` with the network of a run, and add them to what its queries search.
+
+    Raises:
+        UserError: The features are of another backbone than the run's, or of no image.
+    """
+    features = formats.read_features(added_dir)
+    images = features.images
+    if not images.paths:
+        raise UserError(f"{added_dir} has features of no image; make them again with {layout.EXTRACT}")
+    if images.extractor != run.inputs.extractor:
+        raise UserError(
+            f"{added_dir} has features of {images.extractor!r}, {run.folder} was trained on "
+            f"{run.inputs.extractor!r}; extract them again with the same backbone and flags"
+        )
+    addition = Addition(
+        codes=Hasher.of_run(run).encode(features.vectors, f"the backbone of {added_dir}"),
+        bits=run.codes.bits,
+        labels=images.labels,
+        paths=images.paths,
+        class_names=datasets.display_names(images.dataset, images.class_names),
+        images_dir=images.images_dir,
+        extractor=images.extractor,
+        model_sha256=run.files[layout.MODEL],
+    )
+    path = addition_path(run.folder, added_dir.resolve().name, images.images_dir)
+    with locked(path.parent):
+        replaced = path.exists()
+        formats.write_addition(path, addition)
+    console.say(f"{len(images):,} images {'replace those in' if replaced else 'added as'} {path}")
+
+
+def query_images(run: Run, options: SearchOptions, console: Console) -> None:
+    """Search the archive of a run with the images that `options.query` names; print, write and draw what is found.
+
+    Args:
+        run: The run.
+        options: The query, and how it is searched.
+        console: Where the neighbours are printed.
+
+    Raises:
+        UserError: There is nothing to search with or in; or, once the others are searched, some images are not usable.
+    """
+    watch = Stopwatch()
+    queries = find_queries(options.query or "", sys.stdin.buffer if options.query == "-" and sys.stdin else ())
+    class_names = datasets.display_names(run.inputs.dataset, run.codes.class_names)
+    archive = load_archive(run, options.archive, class_names, options.images_dir)
+    index = Index(archive.codes)
+    watch.lap("archive")
+    hasher = Hasher.of_run(run)
+    backbone = hasher.open_backbone(console, options.model_dir)
+    backbone.features(np.zeros((1, *backbone.scaling.size, 3), np.float32))  # the first call compiles the network
+    watch.lap("backbone and model")
+    vectors, problems = loader.describe(queries, backbone)
+    for row, query in enumerate(queries):
+        if not str(query).isprintable():
+            problems[row] = ImageError(query, "its name cannot be printed")
+    watch.lap("features", len(queries))
+    good = [row for row in range(len(queries)) if row not in problems]
+    codes = np.empty((0, archive.codes.shape[1]), np.uint8)
+    if good:
+        codes = hasher.encode(vectors[good], f"the backbone {backbone.extractor!r}")
+    watch.lap("codes", len(good))
+    rows, distances = index.search(codes, min(options.k, len(archive)))
+    watch.lap("search", len(good))
+    found = [Neighbours(queries[row], *each) for row, *each in zip(good, rows, distances, strict=True)]
+    folder = run.folder / layout.QUERIES
+    _report(found, archive, run, console)
+    watch.lap("tables and pictures", len(good))
+    count = "1 query" if len(good) == 1 else f"{len(good)} queries"
+    console.say(f"{count} in {len(archive):,} images, results in {folder}")
+    console.say(str(watch))
+    if problems:
+        raise UserError(unusable_queries([problems[row] for row in sorted(problems)], len(good)))
+
+
+class Stopwatch:
+    """Milliseconds of each stage, for the line that ends a search."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+        self._laps: list[str] = []
+
+    def lap(self, stage: str, images: int = 0) -> None:
+        """Note the time since the last call; per image if several were handled."""
+        now = time.perf_counter()
+        spent = 1000 * (now - self._last)
+        self._laps.append(f"{stage} {spent / images:.1f} ms an image" if images else f"{stage} {spent:.0f} ms")
+        self._last = now
+
+    def __str__(self) -> str:
+        return ", ".join(self._laps)
+
+
+def find_queries(query: str, standard_input: Iterable[bytes]) -> list[Path]:
+    """Return the images that `--query` names: one file, all images under a folder, or "-" for a list on stdin.
+
+    Raises:
+        UserError: There are none.
+    """
+    if query == "-":
+        paths = [Path(os.fsdecode(line.strip())) for line in standard_input if line.strip()]
+        if not paths:
+            raise UserError("--query=- found no path on standard input; give one image path a line")
+        return paths
+    path = Path(query)
+    if query and path.is_dir():
+        return [path / image for image in datasets.scan_unlabelled(path).paths]
+    if not path.is_file():
+        raise UserError(f"--query={query} is neither an image nor a folder of images; give the path of one")
+    return [path]
+
+
+def unusable_queries(problems: list[ImageError], searched: int) -> str:
+    """Return the line that names the images that could not be searched with, and says what to do."""
+    what = "; ".join(f"{error.path} is not usable: {error.reason}" for error in problems)
+    rest = f"the other {searched} were searched" if searched > 1 else "the other one was searched" if searched else ""
+    advice = "repair it or give another image" if len(problems) == 1 else "repair them or give other images"
+    return "; ".join(filter(None, (what, advice, rest)))
+
+
+def _report(found: list[Neighbours], archive: Archive, run: Run, console: Console) -> None:
+    """Print what was found for each query, and write it as JSON and as a picture."""
+    folder = run.folder / layout.QUERIES
+    names = neighbours.distinct_names([each.query for each in found])
+    with locked(folder):
+        for each, name in zip(found, names, strict=True):
+            for line in neighbours.table(each, archive):
+                console.say(line)
+            write_json(folder / f"query_{name}.json", neighbours.to_json(each, archive, run.folder.name))
+            neighbours.draw(each, archive, folder / f"query_{name}.png", console)

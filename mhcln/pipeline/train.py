@@ -1,0 +1,179 @@
+"""Features and a split to run folders: trained network, codes of all images, history."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+from mhcln.console import Console, UserError
+from mhcln.data import datasets, splits
+from mhcln.pipeline.training_setup import TrainingData, codes_of, prepare, trained_network
+from mhcln.quiet_tensorflow import keras, tf
+from mhcln.storage import formats, layout, runs
+from mhcln.storage.checkpoints import Checkpoint, Progress
+from mhcln.storage.files import locked, replacing, sha256_of, write_csv
+from mhcln.storage.formats import Activations, Features, Split
+from mhcln.storage.run_record import Outcome, RunInputs, RunRecord, TrainConfig
+from mhcln.training import loop
+from mhcln.training.learner import activations
+from mhcln.training.methods import METHODS
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """Which runs to train in a dump folder: one for every bit length and seed.
+
+    Attributes:
+        dump_dir: Folder of features and splits, and of the runs.
+        config: How every run is trained; its bits and seed, and iterations if not given, are filled in.
+        bits: Bit lengths.
+        seeds: Seeds.
+        iterations: Iterations of the optimiser; None for the usual number.
+        train_test_split: What the split's share of training images must be; None for any.
+        run_name: Folder of a single run; None for the usual name.
+        save_seconds: Time between two checkpoints.
+    """
+
+    dump_dir: Path
+    config: TrainConfig
+    bits: tuple[int, ...] = (32,)
+    seeds: tuple[int, ...] = (0,)
+    iterations: int | None = None
+    train_test_split: float | None = None
+    run_name: str | None = None
+    save_seconds: float = 30
+
+
+def train_runs(options: TrainOptions, console: Console) -> None:
+    """Train every bit length with every seed; leave alone what is done already.
+
+    Raises:
+        UserError: The options contradict each other, or the images do not allow the training.
+    """
+    _check_options(options)
+    features = formats.read_features(options.dump_dir)
+    if features.images.skipped:
+        console.warn(f"features.npz lacks {features.images.skipped} images that could not be read; see skipped.csv")
+    for bits in options.bits:
+        for seed in options.seeds:
+            usual = usual_iterations(options.config.loss, features.images.dataset)
+            config = dataclasses.replace(options.config, bits=bits, seed=seed, iterations=options.iterations or usual)
+            _train_one(options, config, features, console)
+
+
+def usual_iterations(loss: str, dataset: str) -> int:
+    """Return the iterations of a method: its own number, or that of the data set's published training."""
+    return METHODS[loss].iterations or datasets.load(dataset).iterations
+
+
+def _check_options(options: TrainOptions) -> None:
+    count, size = len(options.bits) * len(options.seeds), options.config.batch_size
+    if options.run_name and count > 1:
+        raise UserError(f"--run_name names one folder, but these flags ask for {count} runs; leave it out")
+    if options.config.patience and not options.config.validate:
+        raise UserError("--patience waits for held-back images to get better; add --validate=0.1, or leave it out")
+    if options.config.loss == "mhcln" and size % 3:
+        raise UserError(
+            f"BATCH_SIZE {size} is not a multiple of 3 (anchors, positives, negatives); "
+            f"try {size // 3 * 3} or {size // 3 * 3 + 3}"
+        )
+
+
+def _train_one(options: TrainOptions, config: TrainConfig, features: Features, console: Console) -> None:
+    """Train one run, or say that this was done before."""
+    split_file, split = formats.split_for_seed(options.dump_dir, config.seed)
+    _check_ratio(options.train_test_split, split.train_test_split, split_file)
+    contaminated = splits.check(split, features.images.paths, split_file)
+    data = TrainingData.of(features, split)
+    record = RunRecord(_describe_inputs(options.dump_dir, data, split_file, split, contaminated), config)
+    seed = config.seed if len(options.seeds) > 1 else None
+    folder = options.dump_dir / (options.run_name or layout.run_name(config.bits, config.loss, seed))
+    checkpoint = Checkpoint(folder / layout.CHECKPOINTS, record.identity(), options.save_seconds)
+    with locked(folder):
+        if runs.is_finished(folder, record):
+            checkpoint.remove()
+            console.say(f"{folder} is done already: {config.iterations} iterations, nothing to do")
+        else:
+            _train_run(folder, record, data, checkpoint, console)
+
+
+def _check_ratio(asked: float | None, recorded: float, split_file: Path) -> None:
+    if asked is not None and not math.isclose(asked, recorded, abs_tol=1e-6):
+        raise UserError(
+            f"--train_test_split={asked:g}, but {split_file} was made with {recorded:g}; leave the flag out to take "
+            f"that, or make the split again with dataset_generator.py --train_test_split={asked:g}"
+        )
+
+
+def _describe_inputs(
+    dump_dir: Path, data: TrainingData, split_file: Path, split: Split, contaminated: int
+) -> RunInputs:
+    images = data.features.images
+    return RunInputs(
+        dataset=images.dataset,
+        images_dir=images.images_dir,
+        extractor=images.extractor,
+        features_sha256=sha256_of(dump_dir / layout.FEATURES),
+        feature_width=data.features.vectors.shape[1],
+        skipped=images.skipped,
+        split_file=split_file.name,
+        split_rule=split.rule,
+        split_ratio=split.train_test_split,
+        split_seed=split.seed,
+        split_sha256=sha256_of(split_file),
+        contaminated=contaminated,
+        train_images=len(data.train),
+        test_images=len(data.test),
+    )
+
+
+def _train_run(folder: Path, record: RunRecord, data: TrainingData, checkpoint: Checkpoint, console: Console) -> None:
+    """Train or continue the run that `record` describes, and write its files."""
+    config = record.config
+    learner, validation = prepare(data, config, console)
+    runs.write_record(folder, record)
+    progress = loop.resume(learner, checkpoint, console, validation)
+    loop.train(learner, progress, config.iterations, console, checkpoint, validation, folder.name)
+    network = trained_network(learner, config, validation)
+    if validation:
+        best = f"{validation.best:.4f} mAP@20 of held-back images"
+        console.say(f"best at iteration {validation.best_iteration}: {best}")
+    columns = loop.columns(learner, validation)
+    _write_files(folder, network, data, columns, progress)
+    outcome = Outcome(
+        seconds=round(progress.seconds, 3),
+        device=_device(),
+        tensorflow=tf.__version__,
+        best_iteration=validation.best_iteration if validation else None,
+        best_validation=validation.best if validation else None,
+    )
+    runs.finish(folder, record, outcome)
+    checkpoint.remove()
+    last = dict(zip(columns, progress.history[-1], strict=True))
+    console.say(
+        f"{learner.iteration} iterations in {progress.seconds:.0f} s, loss {last['total']:.4f}, "
+        f"{last['distinct_codes']} distinct codes of {len(learner.labels)} training images -> {folder}"
+    )
+
+
+def _write_files(
+    folder: Path, network: keras.Model, data: TrainingData, columns: list[str], progress: Progress
+) -> None:
+    found = activations(network, data.features.vectors[data.used])
+    codes = codes_of(found, data)
+    with replacing(folder / layout.MODEL) as path:
+        network.save(path)
+    formats.write_codes(folder, codes)
+    formats.write_activations(folder, Activations(found, codes.paths))
+    whole = {"iteration", "distinct_codes"}
+    rows = (
+        [int(value) if name in whole else f"{value:.9g}" for name, value in zip(columns, row, strict=True)]
+        for row in progress.history
+    )
+    write_csv(folder / layout.HISTORY, columns, rows)
+
+
+def _device() -> str:
+    gpus = tf.config.list_physical_devices("GPU")
+    return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else "CPU"

@@ -1,0 +1,113 @@
+"""What a training works on: the rows of a split, the learner, the validation; and the network that is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mhcln.console import Console, UserError
+from mhcln.data import splits
+from mhcln.hamming.codes import binarise, pack
+from mhcln.quiet_tensorflow import keras
+from mhcln.storage.formats import Codes, Features, Split
+from mhcln.storage.run_record import TrainConfig
+from mhcln.training.learner import Learner
+from mhcln.training.methods import METHODS
+from mhcln.training.validation import Validation
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingData:
+    """Features and a split of them as row numbers.
+
+    Attributes:
+        features: All features.
+        train: Rows of the training images, in storage order.
+        test: Rows of the test images, in storage order.
+    """
+
+    features: Features
+    train: NDArray[np.int64]
+    test: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, features: Features, split: Split) -> TrainingData:
+        """Find the rows of a split whose paths the features have."""
+        row_of = {path: row for row, path in enumerate(features.images.paths)}
+        train, test = (np.array([row_of[path] for path in side]) for side in (split.train_paths, split.test_paths))
+        return cls(features, np.sort(train), np.sort(test))
+
+    @property
+    def used(self) -> NDArray[np.int64]:
+        """Rows of all training and test images, in storage order."""
+        return np.union1d(self.train, self.test)
+
+
+def prepare(data: TrainingData, config: TrainConfig, console: Console) -> tuple[Learner, Validation | None]:
+    """Build what is trained: the learner on the training images, and the validation on those held back.
+
+    Args:
+        data: Features and split.
+        config: How to train.
+        console: Where it is reported if the images do not suit the method.
+
+    Raises:
+        UserError: The images do not allow the training.
+    """
+    vectors, images = data.features.vectors, data.features.images
+    rows, validation = data.train, None
+    if config.validate:
+        held = splits.hold_back(images.labels[rows], config.validate, config.seed)
+        rows, watched = data.train[~held], data.train[held]
+        if len(watched) < splits.SMALLEST_HELD_BACK:
+            raise UserError(f"--validate holds back {len(watched)} images, too few to watch; leave it out")
+        validation = Validation(vectors[watched], images.labels[watched], config.patience)
+    training_vectors, labels = vectors[rows], images.labels[rows]
+    _warn_of_images(training_vectors, labels, images.class_names, METHODS[config.loss].needs_pairs, console)
+    method = METHODS[config.loss].build(config, labels, vectors.shape[1])
+    return Learner(method, training_vectors, labels), validation
+
+
+def _warn_of_images(
+    vectors: NDArray[np.float32], labels: NDArray[np.int32], class_names: list[str], needs_pairs: bool, console: Console
+) -> None:
+    if (vectors == vectors[0]).all():
+        console.warn("the features of all training images are equal: nothing can be learned from them")
+    counts = Counter(labels.tolist())
+    alone = [class_names[label] for label, count in sorted(counts.items()) if count == 1]
+    if alone and needs_pairs:
+        console.warn(
+            f"{len(alone)} classes have one training image, which can only be a negative: {', '.join(alone[:5])}"
+            + (" ..." if len(alone) > 5 else "")
+        )
+    absent = len(class_names) - len(counts)
+    if absent:
+        console.warn(f"{absent} of the {len(class_names)} classes have no training image")
+
+
+def trained_network(learner: Learner, config: TrainConfig, validation: Validation | None) -> keras.Model:
+    """Return the network to keep: that of the best validation, else the last; it computes in float32."""
+    exact = dataclasses.replace(config, precision="float32")
+    trained = learner.method.network
+    network = METHODS[config.loss].build(exact, learner.labels, trained.input_shape[1]).network
+    network.set_weights(validation.weights if validation else trained.get_weights())
+    return network
+
+
+def codes_of(activations: NDArray[np.float32], data: TrainingData) -> Codes:
+    """Cut activations `[n, K] float32` of the used rows into codes, with the side of the split of each image.
+
+    An image on both sides, which only the published AID rule allows, counts as a test image.
+    """
+    rows, images = data.used, data.features.images
+    return Codes(
+        codes=pack(binarise(activations)),
+        bits=activations.shape[1],
+        labels=images.labels[rows],
+        paths=[images.paths[row] for row in rows.tolist()],
+        split=np.where(np.isin(rows, data.test), "test", "train").tolist(),
+        class_names=images.class_names,
+    )

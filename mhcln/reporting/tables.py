@@ -1,0 +1,145 @@
+"""Many runs in one table: mean and standard deviation over seeds, beside published results with their source."""
+
+import dataclasses
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from mhcln.data.datasets import Published
+from mhcln.storage.results import Results
+
+CLEAN, UNKNOWN, CONTAMINATED, PUBLISHED = "clean", "unknown", "CONTAMINATED", "as published"
+# What two runs must agree on to be averaged, beside the archive and whether they are contaminated; bits and seed are
+# what the table varies.
+_SAME = ("dataset", "loss", "extractor", "split_rule", "split_ratio", "iterations", "batch_size", "alpha", "precision")
+CSV_COLUMNS = ("dataset", "method", "split", "bits", "metric", "mean", "std", "count", "setup")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+        dataset: Name of the data set.
+        method: Name of the method, for people.
+        split: CLEAN, UNKNOWN, CONTAMINATED or PUBLISHED.
+        note: The set-up or the source, for the notes below the table.
+        values: For each number of bits and metric, one value per seed.
+    """
+
+    dataset: str
+    method: str
+    split: str
+    note: str
+    values: dict[tuple[int, str], list[float]] = dataclasses.field(default_factory=dict)
+
+    def add(self, bits: int, metric: str, value: float) -> None:
+        """Add the value of one run or publication."""
+        self.values.setdefault((bits, metric), []).append(value)
+
+
+def own_rows(results: Iterable[Results], metrics: Sequence[str], titles: Mapping[str, str]) -> list[Row]:
+    """Return the rows of runs. Runs of one set-up share a row, whatever their seeds.
+
+    Runs on splits that leak into the test set never share a row with clean ones.
+
+    Args:
+        results: An evaluation of each run.
+        metrics: Names of the metrics to take from them.
+        titles: Name for people of each method, by the name that `--loss` takes.
+    """
+    groups: dict[tuple[object, ...], Row] = {}
+    for each in results:
+        split, setup = _split(each.inputs.contaminated), each.setup()
+        key = (split, each.archive, *(setup[name] for name in _SAME))
+        if key not in groups:
+            loss = each.config and each.config.loss
+            method = titles.get(loss, loss) if loss else "unknown method"
+            groups[key] = Row(each.inputs.dataset or "unknown", method, split, _note(each))
+        for metric in metrics:
+            value = each.metrics[metric]
+            if value is not None:
+                groups[key].add(each.bits, metric, value)
+    return sorted(groups.values(), key=lambda row: (row.dataset, row.split != CLEAN, row.method, row.note))
+
+
+def published_rows(dataset: str, published: Iterable[Published], metrics: Sequence[str]) -> list[Row]:
+    """Return the rows of results from the literature: one for each method and source.
+
+    Args:
+        dataset: Name of the data set.
+        published: Its published results.
+        metrics: Names of the metrics to take from them.
+    """
+    rows: dict[tuple[str, str], Row] = {}
+    for entry in published:
+        if entry.metric in metrics:
+            row = Row(dataset, entry.method, PUBLISHED, f"source: {entry.source}")
+            rows.setdefault((entry.method, entry.source), row).add(entry.bits, entry.metric, entry.value)
+    return list(rows.values())
+
+
+def markdown(rows: Sequence[Row], metrics: Mapping[str, str]) -> str:
+    """Return the tables as Markdown, one for each of `metrics` (name to definition), with notes on the rows below."""
+    notes = list(dict.fromkeys(row.note for row in rows))
+    parts = []
+    for metric, definition in metrics.items():
+        chosen = [row for row in rows if any(name == metric for _, name in row.values)]
+        bits = sorted({number for row in chosen for number, name in row.values if name == metric})
+        head = ["Data set", "Method", "Split", *(f"{number} bits" for number in bits)]
+        body = [
+            [row.dataset, f"{row.method} [{notes.index(row.note) + 1}]", row.split]
+            + [_cell(row.values.get((number, metric), []), row.split != PUBLISHED) for number in bits]
+            for row in chosen
+        ]
+        parts.append(f"**{metric}**: {definition}\n\n{_aligned([head, *body])}")
+    parts.append("Mean ± sample standard deviation over seeds (number of runs).")
+    parts.append("\n".join(f"[{number}] {note}  " for number, note in enumerate(notes, start=1)))
+    return "\n\n".join(parts) + "\n"
+
+
+def csv_rows(rows: Iterable[Row]) -> Iterator[Sequence[object]]:
+    """Yield the table as rows of CSV_COLUMNS, one for each row, bits and metric; `std` is empty for a single run."""
+    for row in rows:
+        for (bits, metric), values in sorted(row.values.items()):
+            spread = f"{statistics.stdev(values):.6f}" if len(values) > 1 else ""
+            mean = f"{statistics.fmean(values):.6f}"
+            yield [row.dataset, row.method, row.split, bits, metric, mean, spread, len(values), row.note]
+
+
+def _split(contaminated: int | None) -> str:
+    if contaminated is None:
+        return UNKNOWN
+    return CONTAMINATED if contaminated else CLEAN
+
+
+def _note(results: Results) -> str:
+    inputs, config = results.inputs, results.config
+    parts = []
+    if inputs.contaminated:
+        parts.append("some test images were also trained on")
+    if inputs.split_ratio:
+        parts.append(f"{inputs.split_ratio:.0%} train ({inputs.split_rule})")
+    if config:
+        parts.append(f"{config.iterations:,} iterations")
+        parts.append(f"batch {config.batch_size}")
+        parts.append(f"ALPHA {config.alpha:g}")
+        parts.append(config.precision)
+    parts.append(f"searched: {results.archive}")
+    parts.append(f"features: {inputs.extractor or 'unknown'}")
+    return ", ".join(parts)
+
+
+def _cell(values: Sequence[float], counted: bool) -> str:
+    if not values:
+        return ""
+    spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.4f}{spread}" + (f" ({len(values)})" if counted else "")
+
+
+def _aligned(table: list[list[str]]) -> str:
+    table = [[cell.replace("|", "\\|") for cell in line] for line in table]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in table
+    ]
+    return "\n".join([lines[0], "| " + " | ".join("-" * width for width in widths) + " |", *lines[1:]])

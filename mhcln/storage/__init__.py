@@ -1,0 +1,12 @@
+"""Every file of a dump folder: its name, what it holds, and that it is whole or absent.
+
+In come dataclasses of arrays and settings, out come files; and back. What the numbers mean is not known here.
+
+- `layout`: names of all files and folders, and which script makes them.
+- `files`: atomic replacement, folder locks, checked reading of `.npz` and `.json`.
+- `source`, `formats`: what `features.npz`, `split.npz`, `codes.npz`, `activations.npz` and additions hold.
+- `run_record`, `runs`: what a training run depends on (`run.json`), and the folder of a finished run.
+- `results`: `results.json`.
+- `checkpoints`, `partial_features`: unfinished training and extraction, to be continued.
+- `archive`: the codes that a query is compared with.
+"""

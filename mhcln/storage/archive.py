@@ -1,0 +1,139 @@
+"""What a query is compared with: the codes of a training run, and those that were added to them later."""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mhcln.console import UserError
+from mhcln.storage import formats, layout
+from mhcln.storage.files import PART
+from mhcln.storage.formats import Addition
+from mhcln.storage.runs import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Archive:
+    """Images that can be searched, row by row in storage order.
+
+    Attributes:
+        codes: `[n, ceil(bits / 8)] uint8`, packed.
+        bits: Bits of a code.
+        labels: `[n]`, numbers into `class_names`; -1 for an image without a class.
+        paths: Path of each image, relative to its folder.
+        folders: `[n]`, numbers into `images_dirs`.
+        images_dirs: Folders that the paths start from.
+        class_names: Names of the classes, for people.
+    """
+
+    codes: NDArray[np.uint8]
+    bits: int
+    labels: NDArray[np.int32]
+    paths: list[str]
+    folders: NDArray[np.int32]
+    images_dirs: list[str]
+    class_names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def class_of(self, row: int) -> str:
+        """Return the name of an image's class, "" if it has none."""
+        label = int(self.labels[row])
+        return self.class_names[label] if label >= 0 else ""
+
+    def images_dir_of(self, row: int) -> str:
+        """Return the folder that the path of an image starts from."""
+        return self.images_dirs[int(self.folders[row])]
+
+    def file_of(self, row: int) -> Path:
+        """Return where an image lies."""
+        return Path(self.images_dir_of(row)) / self.paths[row]
+
+
+def load_archive(run: Run, which: str, class_names: list[str], images_dir: Path | None = None) -> Archive:
+    """Read the archive of a run.
+
+    Args:
+        run: The run.
+        which: "test" or "train" for those images, "all" for both and everything that was added.
+        class_names: Names of the run's classes, for people.
+        images_dir: Where the run's images are now, if not where they were.
+
+    Raises:
+        UserError: The archive is empty, or an addition is damaged or was made by another model.
+    """
+    codes = run.codes
+    rows = np.array([which in ("all", side) for side in codes.split], bool)
+    additions = [_read_addition(path, run) for path in _addition_paths(run.folder)] if which == "all" else []
+    paths = [
+        [path for path, used in zip(codes.paths, rows, strict=True) if used],
+        *(added.paths for added in additions),
+    ]
+    sizes = [len(part) for part in paths]
+    if not sum(sizes):
+        advice = f"add images with {layout.ADD}" if which == "all" else "choose another --archive"
+        raise UserError(f"{run.folder} has no images in --archive={which}; {advice}")
+    labels, names = _merge_classes(
+        [(codes.labels[rows], class_names), *((added.labels, added.class_names) for added in additions)]
+    )
+    return Archive(
+        codes=np.concatenate([codes.codes[rows], *(added.codes for added in additions)]),
+        bits=codes.bits,
+        labels=labels,
+        paths=list(itertools.chain.from_iterable(paths)),
+        folders=np.repeat(np.arange(len(sizes), dtype=np.int32), sizes),
+        images_dirs=[str(images_dir or run.inputs.images_dir or ""), *(added.images_dir for added in additions)],
+        class_names=names,
+    )
+
+
+def addition_path(run_dir: Path, name: str, images_dir: str) -> Path:
+    """Return where a run keeps an addition: under `name`, numbered if that file holds images of another folder.
+
+    A damaged file is replaced, as the message about it advises.
+    """
+    names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+    paths = (run_dir / layout.ARCHIVES / f"{each}.npz" for each in names)
+    return next(path for path in paths if not path.exists() or _images_dir_of(path) in (images_dir, None))
+
+
+def _images_dir_of(path: Path) -> str | None:
+    try:
+        return formats.read_addition(path).images_dir
+    except UserError:
+        return None
+
+
+def _addition_paths(run_dir: Path) -> list[Path]:
+    # what a killed --add left half-written is not an addition
+    return sorted(path for path in (run_dir / layout.ARCHIVES).glob("*.npz") if not path.name.startswith(PART))
+
+
+def _read_addition(path: Path, run: Run) -> Addition:
+    added = formats.read_addition(path)
+    extractor = run.inputs.extractor
+    if added.bits != run.codes.bits:
+        what = f"codes of {added.bits} bits, those of {run.folder} have {run.codes.bits}"
+    elif added.extractor != extractor:
+        what = f"codes of features of {added.extractor!r}, {run.folder} was trained on {extractor!r}"
+    elif added.model_sha256 != run.files.get(layout.MODEL):
+        what = f"codes of another model than that of {run.folder}"
+    else:
+        return added
+    raise UserError(f"{path} holds {what}; remove it, or add its images again with {layout.ADD}")
+
+
+def _merge_classes(
+    parts: Sequence[tuple[NDArray[np.int32], Sequence[str]]],
+) -> tuple[NDArray[np.int32], list[str]]:
+    """Number the labels of all parts into one list of class names, in which equal names are one class."""
+    names = list(dict.fromkeys(name for _, class_names in parts for name in class_names))
+    number_of = {name: number for number, name in enumerate(names)}
+    merged = [
+        np.array([*(number_of[name] for name in class_names), -1], np.int32)[labels] for labels, class_names in parts
+    ]
+    return np.concatenate(merged), names

@@ -1,0 +1,257 @@
+"""What the `.npz` files of a dump folder hold, and what must be true of it; the format number of `.json` files."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mhcln.console import UserError
+from mhcln.storage import layout
+from mhcln.storage.files import AnyArray, read_npz, write_npz
+from mhcln.storage.source import FORMAT, Source
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageTable:
+    """The images of `features.npz`: one row per image, in storage order (class by class, by path within a class).
+
+    Attributes:
+        labels: `[n] int32`, numbers into `class_names`; -1 for images without classes.
+        paths: Paths relative to `images_dir`, with `/`. A path is an image's identity everywhere.
+        class_names: Names of the classes in label order; empty for images without classes.
+        dataset: Name of the data set.
+        images_dir: Folder that the paths start from.
+        extractor: What made the features, enough to say whether two features may be compared.
+        skipped: Number of images that could not be read and were left out.
+        model_file: Where the backbone's weights lay; "" for weights without a file.
+        inputs: Checksum of the image files and of how they were extracted.
+    """
+
+    labels: NDArray[np.int32]
+    paths: list[str]
+    class_names: list[str]
+    dataset: str
+    images_dir: str
+    extractor: str
+    skipped: int = 0
+    model_file: str = ""
+    inputs: str = ""
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """The content of `features.npz`.
+
+    Attributes:
+        vectors: `[n, d] float32`, finite; the array `features` of the file.
+        images: Whose they are, row by row.
+    """
+
+    vectors: NDArray[np.float32]
+    images: ImageTable
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """The content of `split.npz`: paths of the training and the test images, and how they were chosen."""
+
+    train_paths: list[str]
+    test_paths: list[str]
+    train_test_split: float
+    seed: int
+    rule: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Codes:
+    """The content of `codes.npz`: hash codes and whose they are, in the storage order of `features.npz`.
+
+    Attributes:
+        codes: `[n, ceil(bits / 8)] uint8`, packed as by np.packbits.
+        bits: Bits of a code.
+        labels: `[n] int32`, numbers into `class_names`.
+        paths: Path of each image.
+        split: "train" or "test" for each image.
+        class_names: Names of the classes in label order.
+    """
+
+    codes: NDArray[np.uint8]
+    bits: int
+    labels: NDArray[np.int32]
+    paths: list[str]
+    split: list[str]
+    class_names: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Activations:
+    """The content of `activations.npz`: the numbers between 0 and 1 that the codes were cut from, `[n, K] float32`."""
+
+    activations: NDArray[np.float32]
+    paths: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Addition:
+    """The content of `archives/<name>.npz` of a run folder: codes of images that were added to its archive.
+
+    `labels` are -1 and `class_names` empty for images without classes. `extractor` and `model_sha256` say what made
+    the codes.
+    """
+
+    codes: NDArray[np.uint8]
+    bits: int
+    labels: NDArray[np.int32]
+    paths: list[str]
+    class_names: list[str]
+    images_dir: str
+    extractor: str
+    model_sha256: str
+
+
+def write_features(dump_dir: Path, content: Features) -> None:
+    """Write `features.npz`."""
+    _write(dump_dir / layout.FEATURES, {"features": content.vectors, **vars(content.images)})
+
+
+def read_features(path: str | Path) -> Features:
+    """Read the `features.npz` of a dump folder, or a file of that format under any name.
+
+    Raises:
+        UserError: The file is missing or damaged, or holds features that are not finite float32.
+    """
+    path = Path(path)
+    source = Source(path if path.suffix == ".npz" else path / layout.FEATURES, layout.EXTRACT)
+    images, vectors = _image_table(source, "features")
+    source.require(vectors.ndim == 2 and len(vectors) == len(images), "rows and paths differ")
+    source.require(vectors.dtype == np.float32, "features are not float32")
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(bad):
+        raise UserError(
+            f"{source.path}: features of {len(bad)} images are not finite, first {images.paths[bad[0]]}; "
+            f"make it again with {layout.EXTRACT}"
+        )
+    return Features(vectors, images)
+
+
+def read_image_table(dump_dir: Path) -> ImageTable:
+    """Read `features.npz` without the features themselves, which stay in the file.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
+    return _image_table(Source(dump_dir / layout.FEATURES, layout.EXTRACT))[0]
+
+
+def _image_table(source: Source, *vectors: str) -> tuple[ImageTable, AnyArray]:
+    images, arrays = source.read(ImageTable, vectors)
+    source.require_labels(images.labels, images.class_names, len(images))
+    source.require_different(images.paths)
+    return images, arrays.get("features", np.empty(0))
+
+
+def write_split(path: Path, content: Split) -> None:
+    """Write a split file."""
+    _write(path, vars(content))
+
+
+def read_split(path: Path) -> Split:
+    """Read a split file. Whether it leaks test images into training, `mhcln.data.splits.check` says.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
+    source = Source(path, layout.GENERATE)
+    content, _ = source.read(Split)
+    source.require_different(content.train_paths)
+    source.require_different(content.test_paths)
+    return content
+
+
+def split_for_seed(dump_dir: Path, seed: int) -> tuple[Path, Split]:
+    """Read the split that training with `seed` uses: that seed's if several were made, else `split.npz`.
+
+    Raises:
+        UserError: The file is missing or damaged, or the splits are for other seeds.
+    """
+    several = layout.split_paths(dump_dir)
+    path = layout.split_path(dump_dir, seed) if several else dump_dir / layout.SPLIT
+    if several and path not in several:
+        raise UserError(
+            f"{dump_dir} has splits for other seeds ({', '.join(file.stem for file in several)}), not for {seed}; "
+            f"make them together, {layout.GENERATE} --seed=...,{seed}"
+        )
+    return path, read_split(path)
+
+
+def write_codes(run_dir: Path, content: Codes) -> None:
+    """Write `codes.npz` of a training run."""
+    _write(run_dir / layout.CODES, vars(content))
+
+
+def read_codes(run_dir: Path) -> Codes:
+    """Read `codes.npz` of a training run.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
+    source = Source(run_dir / layout.CODES, layout.TRAIN)
+    content, _ = source.read(Codes)
+    source.require(len(content.split) == len(content.paths), "split and paths differ in length")
+    source.require(set(content.split) <= {"train", "test"}, 'split holds more than "train" and "test"')
+    source.require_codes(content.codes, content.bits, len(content.paths))
+    source.require_labels(content.labels, content.class_names, len(content.paths))
+    source.require_different(content.paths)
+    return content
+
+
+def write_activations(run_dir: Path, content: Activations) -> None:
+    """Write `activations.npz` of a training run."""
+    _write(run_dir / layout.ACTIVATIONS, vars(content))
+
+
+def read_activations(run_dir: Path, bits: int) -> Activations | None:
+    """Read `activations.npz` of a training run; None if it does not hold `bits` float32 for each of its paths.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
+    arrays = read_npz(run_dir / layout.ACTIVATIONS, layout.TRAIN, ["activations", "paths"])
+    values, paths = arrays.get("activations"), arrays.get("paths", np.array([])).tolist()
+    if values is None or values.shape != (len(paths), bits) or values.dtype != np.float32:
+        return None
+    return Activations(values, paths)
+
+
+def write_addition(path: Path, content: Addition) -> None:
+    """Write an addition to the archive of a training run."""
+    _write(path, vars(content))
+
+
+def read_addition(path: Path) -> Addition:
+    """Read an addition to the archive of a training run.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
+    source = Source(path, layout.ADD)
+    content, _ = source.read(Addition)
+    source.require_codes(content.codes, content.bits, len(content.paths))
+    source.require_labels(content.labels, content.class_names, len(content.paths))
+    source.require_different(content.paths)
+    return content
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    # an empty list would become float64
+    arrays = {
+        name: np.asarray(value, dtype=np.str_) if isinstance(value, list) else np.asarray(value)
+        for name, value in content.items()
+    }
+    write_npz(path, {**arrays, "format": np.int64(FORMAT)})

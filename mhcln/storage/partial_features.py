@@ -1,0 +1,156 @@
+"""Features of an unfinished extraction: each finished batch in a file of its own, until all are there."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mhcln.console import UserError
+from mhcln.storage import layout
+from mhcln.storage.files import read_npz, write_npz
+
+SETTINGS = "settings.npz"
+
+
+@dataclasses.dataclass(frozen=True)
+class ExtractionJob:
+    """Everything that the features of an extraction depend on.
+
+    Attributes:
+        images_dir: Folder of the images, absolute.
+        paths: Path of each image, relative to `images_dir`.
+        stamps: `[n, 3] int64`: size, time of change and time of status change of each file in bytes and nanoseconds,
+            -1 for a file that does not exist. Another image under the same name is noticed by them.
+        extractor: The backbone and its settings.
+        batch_size: Images per batch.
+    """
+
+    images_dir: str
+    paths: list[str]
+    stamps: NDArray[np.int64]
+    extractor: str
+    batch_size: int
+
+    @classmethod
+    def of_files(cls, images_dir: Path, paths: list[str], extractor: str, batch_size: int) -> "ExtractionJob":
+        """Describe the extraction of these files as they are now."""
+        stamps = np.array([_stamp(images_dir / path) for path in paths], np.int64).reshape(-1, 3)
+        return cls(str(images_dir.absolute()), paths, stamps, extractor, batch_size)
+
+    @property
+    def batches(self) -> int:
+        """Number of batches."""
+        return -(-len(self.paths) // self.batch_size)
+
+    def rows(self, batch: int) -> range:
+        """Return the row numbers of a batch; its borders depend on nothing but the batch size."""
+        return range(batch * self.batch_size, min((batch + 1) * self.batch_size, len(self.paths)))
+
+    def key(self, rows: range | None = None) -> str:
+        """Return a checksum of what decides the features of these rows (all if None), in this order and batch size."""
+        rows = range(len(self.paths)) if rows is None else rows
+        content: list[object] = [self.images_dir, self.extractor, self.batch_size]
+        content += [[self.paths[row], *self.stamps[row].tolist()] for row in rows]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    try:
+        status = path.stat()
+    except OSError:  # reading the image will report it
+        return -1, -1, -1
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+class PartialFeatures:
+    """The finished batches of a job, in a folder of the dump folder that is removed when the job is done."""
+
+    def __init__(self, dump_dir: Path, job: ExtractionJob) -> None:
+        self.folder = dump_dir / layout.PARTIAL_FEATURES
+        self.job = job
+
+    def resume(self) -> tuple[dict[int, dict[int, str]], list[str]]:
+        """Find the finished batches that fit the job, and remove everything else from the folder.
+
+        Returns:
+            For each such batch the reason by row of images that could not be read; and lines that say what has
+            changed since the batches were made.
+        """
+        changes = self._changes() if self.folder.is_dir() else []
+        self.folder.mkdir(exist_ok=True)
+        found = {}
+        for batch in range(self.job.batches):
+            with contextlib.suppress(UserError):  # missing, damaged, or of other images: it is made again
+                found[batch] = self._read(batch)[1]
+        kept = {self._path(batch).name for batch in found}
+        for path in self.folder.iterdir():
+            if path.name not in kept:
+                path.unlink()
+        write_npz(self.folder / SETTINGS, {**vars(self.job), "paths": np.array(self.job.paths, np.str_)})
+        return found, changes
+
+    def save(self, batch: int, features: NDArray[np.float32], problems: dict[int, str]) -> None:
+        """Keep the features of a finished batch.
+
+        Args:
+            batch: Number of the batch.
+            features: `[m, d] float32`, 0 in the rows of images that could not be read.
+            problems: Why, by row of the job.
+        """
+        content = {
+            "key": self.job.key(self.job.rows(batch)),
+            "features": features,
+            "problem_rows": np.array(list(problems), np.int64),
+            "problem_reasons": np.array(list(problems.values()), np.str_),
+        }
+        write_npz(self._path(batch), content)
+
+    def features(self, batch: int) -> NDArray[np.float32]:
+        """Read the features `[m, d] float32` of a finished batch."""
+        return self._read(batch)[0]
+
+    def remove(self) -> None:
+        """Remove the folder, if there is one."""
+        if self.folder.is_dir():
+            shutil.rmtree(self.folder)
+
+    def _path(self, batch: int) -> Path:
+        return self.folder / f"batch_{batch:06d}.npz"
+
+    def _read(self, batch: int) -> tuple[NDArray[np.float32], dict[int, str]]:
+        path, rows = self._path(batch), self.job.rows(batch)
+        content = read_npz(path, layout.EXTRACT)
+        if content.keys() != {"key", "features", "problem_rows", "problem_reasons"}:
+            raise UserError(f"{path} is not a finished batch")
+        if content["key"].tolist() != self.job.key(rows) or len(content["features"]) != len(rows):
+            raise UserError(f"{path} is of other images")
+        problems = zip(content["problem_rows"].tolist(), content["problem_reasons"].tolist(), strict=True)
+        return content["features"], dict(problems)
+
+    def _changes(self) -> list[str]:
+        try:
+            old = {name: array.tolist() for name, array in read_npz(self.folder / SETTINGS, layout.EXTRACT).items()}
+            before = dict(zip(old["paths"], old["stamps"], strict=True))
+            old_dir, old_extractor, old_size = (old[name] for name in ("images_dir", "extractor", "batch_size"))
+        except (UserError, KeyError, ValueError, TypeError):
+            return ["its settings are damaged"]
+        job = self.job
+        now = dict(zip(job.paths, job.stamps.tolist(), strict=True))
+        images = {
+            "gone": [path for path in before if path not in now],
+            "new": [path for path in now if path not in before],
+            "changed": [path for path in now if path in before and before[path] != now[path]],
+        }
+        changes = [f"{len(paths)} images are {how}, first {paths[0]}" for how, paths in images.items() if paths]
+        if old_dir != job.images_dir:
+            changes = [f"the images were in {old_dir}"]
+        if old_extractor != job.extractor:
+            changes.append(f"the extractor was {old_extractor!r}, is {job.extractor!r}")
+        if old_size != job.batch_size:
+            changes.append(f"the batch size was {old_size}, is {job.batch_size}")
+        return changes

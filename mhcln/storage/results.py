@@ -1,0 +1,149 @@
+"""The content of `results.json`: every figure of an evaluation, and the set-up that produced it."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mhcln.console import UserError
+from mhcln.storage import layout, source
+from mhcln.storage.run_record import RunInputs, TrainConfig, part
+
+Metrics = dict[str, float | int | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class ConfusedPair:
+    """Share of class `found` in what queries of class `query` retrieved."""
+
+    query: str
+    found: str
+    share: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What an image costs in one representation, and how well that retrieves.
+
+    Attributes:
+        what: "features", "activations" or "codes".
+        stored: What is stored of an image, such as "2048 floats".
+        bytes_per_image: Its size.
+        metrics: The metrics that vectors and codes share, by name.
+    """
+
+    what: str
+    stored: str
+    bytes_per_image: int
+    metrics: Metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """An evaluation of one run. In the file, metrics and set-up are keys beside the others.
+
+    Attributes:
+        run: Name of the run's folder.
+        stamp: What must stand beside every figure of a contaminated run; None for a clean one.
+        k: The cut-off.
+        archive: Which images were searched: "test", "train" or "all".
+        queries: Number of test images.
+        queries_left_out: Queries with nothing to find, which are in no mean.
+        searched: Number of images that each query is compared with.
+        metrics: Every metric of `mhcln.evaluation.definitions`, by name.
+        precision_by_radius: Mean precision within Hamming radius 0, 1, ..., K.
+        recall_by_radius: Mean recall within the same radii.
+        empty_by_radius: Share of queries with no image within the same radii.
+        per_class: Published mAP@k of the queries of each class.
+        confused_pairs: The classes that are most often taken for each other.
+        inputs: The data that the run was trained on.
+        config: How it was trained; None if nothing says it.
+        bits: Bits of a code.
+        training_seconds: How long training took; None, as the next two, if nothing says it.
+        device: Where it was trained.
+        tensorflow: By which version.
+        codes_sha256: SHA-256 of the codes that were evaluated.
+        search_seconds: How long the evaluation took.
+        definitions: The meaning of each key.
+        costs: Features, activations and codes side by side, as far as they are there.
+    """
+
+    run: str
+    stamp: str | None
+    k: int
+    archive: str
+    queries: int
+    queries_left_out: int
+    searched: int
+    metrics: Metrics
+    precision_by_radius: list[float]
+    recall_by_radius: list[float]
+    empty_by_radius: list[float]
+    per_class: dict[str, float]
+    confused_pairs: list[ConfusedPair]
+    inputs: RunInputs
+    config: TrainConfig | None
+    bits: int
+    training_seconds: float | None
+    device: str | None
+    tensorflow: str | None
+    codes_sha256: str
+    search_seconds: float
+    definitions: dict[str, str]
+    costs: list[Cost]
+
+    def setup(self) -> dict[str, str | int | float | None]:
+        """Return what produced the figures, by name: the data, the training, the machine."""
+        config = vars(self.config) if self.config else dict.fromkeys(vars(TrainConfig()))
+        machine = {name: getattr(self, name) for name in ("training_seconds", "device", "tensorflow")}
+        return {**vars(self.inputs), **config, **machine, "bits": self.bits}
+
+    def to_json(self) -> dict[str, object]:
+        """Return the flat keys of `results.json`."""
+        content = {name: value for name, value in vars(self).items() if name not in ("metrics", "inputs", "config")}
+        content["confused_pairs"] = [vars(pair) for pair in self.confused_pairs]
+        content["costs"] = [
+            {"what": cost.what, "stored": cost.stored, "bytes_per_image": cost.bytes_per_image, **cost.metrics}
+            for cost in self.costs
+        ]
+        return {**content, **self.metrics, **self.setup()}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any], path: Path) -> "Results":
+        """Take apart the flat keys of `results.json`; raises UserError if one is missing."""
+        flat = {field.name for field in dataclasses.fields(cls)} - {"metrics", "inputs", "config"}
+        missing = sorted(flat - content.keys())
+        if missing:
+            raise UserError(f"{path} does not say {missing[0]!r}; make it again with {layout.EVALUATE}")
+        setup = vars(RunInputs()).keys() | vars(TrainConfig()).keys()
+        try:
+            values = {
+                **{name: content[name] for name in flat},
+                "metrics": {name: value for name, value in content.items() if name not in flat | setup},
+                "confused_pairs": [ConfusedPair(**pair) for pair in content["confused_pairs"]],
+                "costs": [_cost(**cost) for cost in content["costs"]],
+                "inputs": part(RunInputs, content, path),
+                "config": part(TrainConfig, content, path) if content.get("loss") is not None else None,
+            }
+        except TypeError as error:
+            raise UserError(f"{path} is damaged ({error}); make it again with {layout.EVALUATE}") from None
+        return cls(**values)
+
+
+def _cost(what: str, stored: str, bytes_per_image: int, **metrics: float | int | None) -> Cost:
+    return Cost(what, stored, bytes_per_image, metrics)
+
+
+def write_results(run_dir: Path, results: Results) -> None:
+    """Write `results.json`."""
+    source.write_json_content(run_dir / layout.RESULTS, results.to_json())
+
+
+def read_results(run_dir: Path) -> Results:
+    """Read `results.json`.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
+    path = run_dir / layout.RESULTS
+    return Results.from_json(source.read_json_content(path, layout.EVALUATE), path)

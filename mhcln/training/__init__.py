@@ -1,0 +1,13 @@
+"""Training: feature vectors `[n, d]` and their labels go in, a trained hashing network comes out.
+
+Nothing here knows about flags, and the only files are the checkpoints of an unfinished run.
+
+- `methods`: what each `--loss` means: sampler, network, loss and optimiser that belong together.
+- `samplers`: which images make a batch.
+- `networks`: the layers of the hashing networks.
+- `losses`: the formulas that are minimised.
+- `class_codes`: the fixed codes of classes that OrthoHash draws the images' codes towards.
+- `learner`: many iterations in one compiled call, on the device.
+- `loop`: the training loop: history, checkpoints, signals, and warnings if learning goes wrong.
+- `validation`: mAP@20 of held-back images, the best network, early stopping.
+"""

@@ -1,0 +1,168 @@
+"""Learning on the device: sampling, forward, backward and update of many iterations in one compiled call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mhcln.hamming.codes import binarise, pack
+from mhcln.quiet_tensorflow import keras, tf
+from mhcln.storage.files import AnyArray
+from mhcln.training.methods import Method
+from mhcln.training.samplers import BLOCK
+
+ROWS_PER_CALL = 4096  # images hashed at a time
+LARGE_FEATURE = 1e6  # pooled activations of Inception stay below about 10
+
+
+class Weight(NamedTuple):
+    """A trainable weight with Adam's two moments of it."""
+
+    value: tf.Variable
+    first_moment: tf.Variable
+    second_moment: tf.Variable
+
+
+class Learner:
+    """A method, the training images on the device, and everything that changes while it learns.
+
+    All state is in variables, among them the number of the iteration and the running sums of the history: how many
+    iterations one call runs changes nothing, and after `state` and `restore` training continues as if never stopped.
+
+    Attributes:
+        method: The method.
+        labels: `[n] int32`, class of each training image.
+    """
+
+    def __init__(self, method: Method, vectors: NDArray[np.float32], labels: NDArray[np.int32]) -> None:
+        """Put the training images on the device and prepare the first iteration.
+
+        Args:
+            method: The method.
+            vectors: `[n, d] float32`, features of the training images.
+            labels: `[n] int32`, their classes.
+        """
+        self.method, self.labels = method, labels
+        self._vectors = tf.convert_to_tensor(vectors)
+        self._labels = tf.convert_to_tensor(labels, tf.int32)
+        values = [variable.value for variable in method.trained.trainable_variables]
+        self._weights = [Weight(w, tf.Variable(tf.zeros_like(w)), tf.Variable(tf.zeros_like(w))) for w in values]
+        self._iteration = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self._sums = tf.Variable(tf.zeros(len(method.terms)), trainable=False)
+        on_gpu = bool(tf.config.list_physical_devices("GPU"))
+        # On a GPU the loop is bound by dispatch, which XLA's fusing cuts; on a CPU it measured no gain.
+        self._advance = tf.function(self._run, jit_compile=on_gpu, reduce_retracing=True)
+
+    @property
+    def iteration(self) -> int:
+        """Iterations done."""
+        return int(self._iteration.numpy())
+
+    def advance(self, count: int) -> float:
+        """Run `count` iterations, fewer if the loss stops being finite; return the loss of the last one."""
+        return float(self._advance(tf.constant(count, tf.int64)).numpy())
+
+    def take_means(self, count: int) -> list[float]:
+        """Return the means of the method's terms over the last `count` iterations, all since the last such call."""
+        means: NDArray[np.float64] = self._sums.numpy().astype(np.float64) / count
+        self._sums.assign(tf.zeros_like(self._sums))
+        return means.tolist()
+
+    def codes(self) -> NDArray[np.uint8]:
+        """Return packed codes `[n, ceil(K / 8)] uint8` of the training images as the network is now."""
+        return encode(self.method.network, self._vectors)
+
+    def explain_divergence(self) -> str:
+        """Return why the loss may have stopped being finite, and what to do."""
+        largest = float(tf.reduce_max(tf.abs(self._vectors)).numpy())
+        if largest > LARGE_FEATURE:
+            return f"the features reach {largest:.3g}, far above the usual 10; extract them again"
+        return f"the weights grew too large (the features are fine, at most {largest:.3g}); try another seed"
+
+    def state(self) -> dict[str, AnyArray]:
+        """Return everything that a later process needs to continue, by name."""
+        return {name: variable.numpy() for name, variable in self._variables().items()}
+
+    def restore(self, state: Mapping[str, AnyArray]) -> None:
+        """Take over what `state` returned; raises KeyError or ValueError if it is that of another network."""
+        for name, variable in self._variables().items():
+            variable.assign(state[name])
+
+    def _variables(self) -> dict[str, tf.Variable]:
+        # checkpoints hold these names
+        named = {"iteration": self._iteration, "sums": self._sums}
+        for number, variable in enumerate(self.method.trained.variables):
+            named[f"variable_{number}"] = variable.value
+        for number, weight in enumerate(self._weights):
+            named[f"first_moment_{number}"] = weight.first_moment
+            named[f"second_moment_{number}"] = weight.second_moment
+        return named
+
+    def _run(self, count: tf.Tensor) -> tf.Tensor:
+        """Run `count` iterations, block by block of the sampler; return the last total."""
+        end = self._iteration + count
+
+        def goes_on(iteration: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+            return tf.logical_and(iteration < end, tf.math.is_finite(total))
+
+        def run_block(iteration: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            number = iteration // BLOCK
+            batches, first = self.method.sample(number), number * BLOCK
+
+            def within_block(iteration: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+                return tf.logical_and(iteration < first + BLOCK, goes_on(iteration, total))
+
+            def step(iteration: tf.Tensor, _total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+                return iteration + 1, self._step(iteration, batches[iteration - first])
+
+            return tf.while_loop(within_block, step, (iteration, total), parallel_iterations=1)
+
+        start = (self._iteration.read_value(), tf.constant(0.0))
+        iteration, total = tf.while_loop(goes_on, run_block, start, parallel_iterations=1)
+        self._iteration.assign(iteration)
+        return total
+
+    def _step(self, iteration: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        """Learn from one batch; return its total."""
+        with tf.GradientTape() as tape:
+            outputs = self.method.trained(tf.gather(self._vectors, rows), training=True)
+            terms = self.method.loss(outputs, tf.gather(self._labels, rows))
+        gradients = tape.gradient(terms["total"], [weight.value for weight in self._weights])
+        self._update(iteration, gradients)
+        self._sums.assign_add(tf.stack([terms[name] for name in self.method.terms]))
+        return terms["total"]
+
+    def _update(self, iteration: tf.Tensor, gradients: list[tf.Tensor]) -> None:
+        adam = self.method.adam
+        count = tf.cast(iteration + 1, tf.float32)
+        for weight, gradient in zip(self._weights, gradients, strict=True):
+            # the fused kernel passes over each weight once; the arithmetic is that of TensorFlow 1's AdamOptimizer
+            tf.raw_ops.ResourceApplyAdam(
+                var=weight.value.handle,
+                m=weight.first_moment.handle,
+                v=weight.second_moment.handle,
+                beta1_power=adam.beta_1**count,
+                beta2_power=adam.beta_2**count,
+                lr=adam.rate(iteration),
+                beta1=adam.beta_1,
+                beta2=adam.beta_2,
+                epsilon=adam.epsilon,
+                grad=gradient,
+            )
+
+
+def activations(network: keras.Model, vectors: tf.Tensor | NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the activations `[n, K] float32` of vectors `[n, d]`, computed as the trained network is used."""
+    blocks = [
+        network(tf.convert_to_tensor(vectors[start : start + ROWS_PER_CALL]), training=False).numpy()
+        for start in range(0, len(vectors), ROWS_PER_CALL)
+    ]
+    return np.concatenate(blocks)
+
+
+def encode(network: keras.Model, vectors: tf.Tensor | NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return the packed codes `[n, ceil(K / 8)] uint8` of vectors `[n, d]`."""
+    return pack(binarise(activations(network, vectors)))

@@ -1,0 +1,169 @@
+"""The training loop: calls of the learner, history, checkpoints, resuming, and noticing if learning goes wrong."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from mhcln.console import Console, UserError, deferred_signals
+from mhcln.hamming.codes import count_distinct
+from mhcln.storage.checkpoints import Checkpoint, Progress
+from mhcln.training.learner import Learner
+from mhcln.training.validation import Validation
+
+CALL_SECONDS = 0.5  # how long one call of the learner should take, so that the bar moves and signals are handled
+FIRST_CALL = 10  # iterations
+HISTORY_ROWS = 50
+HISTORY_LEAST = 100  # iterations
+
+
+def columns(learner: Learner, validation: Validation | None = None) -> list[str]:
+    """Return the names of the columns of a history row."""
+    return ["iteration", *learner.method.terms, "distinct_codes", *(["validation_mAP@20"] if validation else [])]
+
+
+def history_every(iterations: int) -> int:
+    """Return the iterations between history rows: about 50 rows a run, since each hashes all training images once."""
+    return max(HISTORY_LEAST, iterations // HISTORY_ROWS)
+
+
+def resume(
+    learner: Learner, checkpoint: Checkpoint, console: Console, validation: Validation | None = None
+) -> Progress:
+    """Put `learner` and `validation` where the checkpoint left off, and report it.
+
+    Args:
+        learner: A learner that has not started.
+        checkpoint: Where the checkpoint is, if there is one.
+        console: Where it is reported.
+        validation: A validation that has not started, if there is one.
+
+    Returns:
+        The progress of the checkpoint; an empty one if there is no checkpoint.
+
+    Raises:
+        UserError: The checkpoint is damaged, is that of another configuration or does not fit the network.
+    """
+    found = checkpoint.load()
+    if found is None:
+        return Progress()
+    state, progress = found
+    try:
+        learner.restore(state)
+        if validation:
+            validation.restore(state)
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{checkpoint.folder} does not fit this network ({error}); delete it and train again") from None
+    console.say(f"continuing after iteration {learner.iteration}, found in {checkpoint.folder}")
+    return progress
+
+
+def train(
+    learner: Learner,
+    progress: Progress,
+    iterations: int,
+    console: Console,
+    checkpoint: Checkpoint | None = None,
+    validation: Validation | None = None,
+    name: str = "",
+) -> None:
+    """Train until `iterations` are done, or the validation's patience has run out.
+
+    Ctrl-C and SIGTERM are raised as usual, once the iterations in progress are done and a checkpoint is saved.
+
+    Args:
+        learner: What is trained, new or resumed.
+        progress: What the loop has gathered so far; history and seconds are added to it.
+        iterations: Iterations when training is complete.
+        console: Where the bar and warnings are shown.
+        checkpoint: Where checkpoints are saved; None to train in memory.
+        validation: Held-back images, evaluated at each history row.
+        name: Name of the run, shown before the bar.
+
+    Raises:
+        UserError: The loss is no longer finite; the last checkpoint before that is kept.
+    """
+    monitor = DivergenceMonitor(learner, console, checkpoint is not None)
+    every = history_every(iterations)
+    pace, saved = FIRST_CALL, time.monotonic()
+    with (
+        deferred_signals() as arrived,
+        console.bar(iterations, f"training {name}".rstrip(), "it", done=learner.iteration) as bar,
+    ):
+        while learner.iteration < iterations and not (validation and validation.should_stop):
+            began = time.monotonic()
+            row_due = min(iterations, (learner.iteration // every + 1) * every)
+            count = min(pace, row_due - learner.iteration)
+            loss = learner.advance(count)
+            monitor.check_loss(loss)
+            if learner.iteration == row_due:
+                row = _history_row(learner, progress, validation)
+                progress.history.append(row)
+                monitor.check_row(dict(zip(columns(learner, validation), row, strict=True)))
+            took = time.monotonic() - began
+            progress.seconds += took
+            pace = int(min(max(count * CALL_SECONDS / max(took, 1e-9), 1), 10 * pace))
+            bar.update(count)
+            bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+
+            stop = arrived()
+            if checkpoint and (stop or time.monotonic() - saved >= checkpoint.every_seconds):
+                checkpoint.save({**learner.state(), **(validation.state() if validation else {})}, progress)
+                saved = time.monotonic()
+            if stop:
+                if checkpoint:
+                    console.say(f"saved at iteration {learner.iteration}; the same command continues from there")
+                raise stop
+
+
+def _history_row(learner: Learner, progress: Progress, validation: Validation | None) -> list[float]:
+    """Return iteration, means of the terms since the row before, distinct codes of the training images, and mAP@20."""
+    iteration = learner.iteration
+    before = int(progress.history[-1][0]) if progress.history else 0
+    row = [iteration, *learner.take_means(iteration - before), count_distinct(learner.codes())]
+    return [*row, validation.evaluate(learner.method.network, iteration)] if validation else row
+
+
+class DivergenceMonitor:
+    """Notices learning that goes wrong: stops if the loss is not finite, warns once of each thing that looks stuck."""
+
+    def __init__(self, learner: Learner, console: Console, saves: bool) -> None:
+        """Watch a learner.
+
+        Args:
+            learner: What is trained.
+            console: Where warnings are shown.
+            saves: Whether there are checkpoints, for the message.
+        """
+        self._learner, self._console, self._saves = learner, console, saves
+        self._warned: set[str] = set()
+
+    def check_loss(self, value: float) -> None:
+        """Raise UserError if the loss of the last iteration is NaN or infinite."""
+        if not np.isfinite(value):
+            kept = "; the last checkpoint before it is kept" if self._saves else ""
+            why = self._learner.explain_divergence()
+            raise UserError(f"the loss is {value} at iteration {self._learner.iteration}: {why}{kept}")
+
+    def check_row(self, row: dict[str, float]) -> None:
+        """Warn if a history row shows codes that are all equal, or a triplet term that stays at its margin."""
+        iteration = int(row["iteration"])
+        if row["distinct_codes"] == 1:
+            self._warn(
+                "codes",
+                f"at iteration {iteration} all training images have the same code; are the features "
+                "all alike, or ITERS too small?",
+            )
+        margin = self._learner.method.triplet_margin
+        if margin is not None and row.get("active") == 1.0 and abs(row["triplet"] - margin) < 1e-3 * margin:
+            self._warn(
+                "margin",
+                f"up to iteration {iteration} the triplet term stays at the margin ALPHA={margin}: "
+                "the network does not tell the classes apart; do the features?",
+            )
+
+    def _warn(self, kind: str, line: str) -> None:
+        if kind not in self._warned:
+            self._warned.add(kind)
+            self._console.warn(line)

@@ -1,0 +1,79 @@
+"""The hashing networks: features in, K activations between 0 and 1 out. How they are trained is not known here."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mhcln.quiet_tensorflow import keras
+
+# UCMD/trainer.py:73-86 of the published code: two hidden layers with leaky rectifiers; Keras's own slope would be 0.3.
+HIDDEN = (1024, 512)
+SLOPE = 0.2
+# Chosen on splits 100 to 103 of UCMD, 32 bits: mAP@20 0.979 with one hidden layer of 512, 0.977 with 256, 0.969 with
+# none, 0.975 with 1024 and 512 (three splits); dropout of 0.5 instead gave 0.976.
+ORTHOHASH_HIDDEN = 512
+DROPOUT = 0.3
+NORM_MOMENTUM = 0.9  # the mean over about the last ten batches; 0.1 in the terms of PyTorch, its default
+
+
+def published_network(width: int, bits: int, seed: int, precision: str = "float32") -> keras.Model:
+    """Build the network of the paper: `width` features -> 1024 -> 512 -> `bits` sigmoid activations.
+
+    Weights are uniform in ±sqrt(12 / (fan_in + fan_out)); biases start at 0 (tflib/ops/conv2d.py:54-83 of the
+    published code, `he_init=True`, filter size 1).
+
+    Args:
+        width: Floats of a feature vector.
+        bits: Bits of a code.
+        seed: Seed of the initial weights.
+        precision: What the layers compute in, "float32" or "bfloat16"; the weights are always float32.
+
+    Returns:
+        A model that maps `[n, width] float32` to `[n, bits] float32`.
+    """
+    policy = _policy(precision)
+    inputs = keras.Input((width,), name="features", dtype="float32")
+    hidden = inputs
+    for number, units in enumerate(HIDDEN):
+        hidden = _dense(units, f"hidden_{number + 1}", policy, (seed, number))(hidden)
+        hidden = keras.layers.LeakyReLU(negative_slope=SLOPE, name=f"leaky_{number + 1}", dtype=policy)(hidden)
+    logits = _dense(bits, "bits", policy, (seed, 2))(hidden)
+    outputs = keras.layers.Activation("sigmoid", name="activations", dtype="float32")(logits)
+    return keras.Model(inputs, outputs, name="mhcln")
+
+
+def orthohash_network(width: int, bits: int, seed: int, precision: str = "float32") -> tuple[keras.Model, keras.Model]:
+    """Build the network of the `orthohash` method: `width` features -> 512 -> `bits`, batch norm before the sign.
+
+    Batch norm centres each bit, so that it is set for about half of the images (Hoe et al., NeurIPS 2021).
+
+    Args:
+        width: Floats of a feature vector.
+        bits: Bits of a code.
+        seed: Seed of the initial weights and of dropout.
+        precision: As in `published_network`; batch norm always computes in float32.
+
+    Returns:
+        The network to save, which ends in a sigmoid, so that a bit is again an activation above 0.5; and the network
+        to train, which shares its layers and ends before the sigmoid.
+    """
+    policy = _policy(precision)
+    inputs = keras.Input((width,), name="features", dtype="float32")
+    hidden = _dense(ORTHOHASH_HIDDEN, "hidden", policy, (seed, 0))(inputs)
+    hidden = keras.layers.LeakyReLU(negative_slope=SLOPE, name="leaky", dtype=policy)(hidden)
+    hidden = keras.layers.Dropout(DROPOUT, seed=seed, name="dropout", dtype=policy)(hidden)
+    logits = _dense(bits, "bits", policy, (seed, 1))(hidden)
+    outputs = keras.layers.BatchNormalization(momentum=NORM_MOMENTUM, name="centre", dtype="float32")(logits)
+    activations = keras.layers.Activation("sigmoid", name="activations", dtype="float32")(outputs)
+    return keras.Model(inputs, activations, name="orthohash"), keras.Model(inputs, outputs, name="orthohash_outputs")
+
+
+def _policy(precision: str) -> str:
+    return "float32" if precision == "float32" else f"mixed_{precision}"
+
+
+def _dense(units: int, name: str, policy: str, stream: tuple[int, int]) -> keras.layers.Layer:
+    """Return a dense layer whose weights are drawn from `stream`: the network's seed and the layer's number."""
+    seed = int(np.random.SeedSequence(stream).generate_state(1)[0] >> 1)
+    initializer = keras.initializers.VarianceScaling(2.0, "fan_avg", "uniform", seed=seed)
+    return keras.layers.Dense(units, kernel_initializer=initializer, name=name, dtype=policy)

@@ -1,0 +1,223 @@
+"""Keras's InceptionV3: what Keras computes with the same weights, its files, its download and random weights."""
+
+import hashlib
+import http.client
+import io
+import socket
+import urllib.error
+import urllib.response
+from email.message import Message
+from pathlib import Path
+
+import graphs
+import numpy as np
+import pytest
+from graphs import random_jpeg
+
+from mhcln.backbone import keras_inception
+from mhcln.backbone.backbone import open_backbone
+from mhcln.backbone.recipe import BackboneOptions
+from mhcln.console import Terminated, UserError
+from mhcln.quiet_tensorflow import keras, tf
+
+RNG = np.random.default_rng(5)
+
+
+@pytest.fixture(scope="module")
+def keras_model():
+    model = keras.applications.InceptionV3(weights=None, include_top=False, input_shape=(299, 299, 3))
+    random = np.random.default_rng(1)
+    model.set_weights(
+        [value if value.ndim > 1 else random.uniform(0.5, 1.5, value.shape) for value in model.get_weights()]
+    )
+    return model
+
+
+def test_keras_weights_give_what_keras_gives(tmp_path, console, keras_model):
+    keras_model.save_weights(tmp_path / "own.weights.h5")
+    backbone = open_backbone(BackboneOptions(tmp_path), console)
+    image = tf.constant(RNG.integers(0, 256, (200, 180, 3), dtype=np.uint8))
+    images = backbone.resize(image)[None]
+    by_keras = tf.image.resize(image[None], (299, 299)).numpy()
+    assert np.abs(images - by_keras).max() < 1e-3
+    wanted = keras_model(keras.applications.inception_v3.preprocess_input(by_keras)).numpy().mean(axis=(1, 2))
+    assert graphs.relative_errors(backbone.features(images), wanted).max() < 1e-5
+    assert backbone.extractor.startswith("keras-inception-v3 pool_3; sha256=")
+    assert "tiff=pixels" in backbone.extractor
+
+
+def test_layers_of_keras_are_the_means_of_its_blocks(tmp_path, console, keras_model):
+    keras_model.save_weights(tmp_path / "own.weights.h5")
+    blocks = keras.Model(keras_model.input, [keras_model.get_layer(name).output for name in ("mixed8", "mixed0")])
+    backbone = open_backbone(BackboneOptions(tmp_path, layers=("mixed_8", "mixed")), console)
+    image = RNG.uniform(0, 255, (1, 299, 299, 3)).astype(np.float32)
+    outputs = blocks(keras.applications.inception_v3.preprocess_input(image.copy()))
+    wanted = np.concatenate([output.numpy().mean(axis=(1, 2)) for output in outputs], axis=1)
+    assert graphs.relative_errors(backbone.features(image), wanted).max() < 1e-5
+    assert backbone.extractor.startswith("keras-inception-v3 mixed_8+mixed; sha256=")
+
+
+def same_layers(one, other) -> bool:
+    ours, theirs = list(one.layers.values()), list(other.layers.values())
+    convs = [(a, b) for a, b in zip(ours, theirs, strict=True) if hasattr(a, "kernel")]
+    return len(convs) == 94 and all(
+        np.array_equal(a.kernel, b.kernel) and np.array_equal(a.bias, b.bias) for a, b in convs
+    )
+
+
+def test_every_keras_format_holds_the_same_network(tmp_path, keras_model):
+    import h5py
+    from keras.src.legacy.saving import legacy_h5_format
+
+    keras_model.save_weights(tmp_path / "own.weights.h5")
+    keras_model.save(tmp_path / "own.keras")
+    with h5py.File(tmp_path / keras_inception.IMAGENET, "w") as file:  # the format of Keras's own download
+        legacy_h5_format.save_weights_to_hdf5_group(file, keras_model)
+    first = keras_inception.read_weights(tmp_path / "own.weights.h5")
+    assert same_layers(first, keras_inception.read_weights(tmp_path / "own.keras"))
+    assert same_layers(first, keras_inception.read_weights(tmp_path / keras_inception.IMAGENET))
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    other = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3), keras.layers.Flatten()])
+    other.save_weights(tmp_path / "other.weights.h5")
+    other.save(tmp_path / "other.keras")
+    for name in ("empty.keras", "empty.weights.h5"):
+        (tmp_path / name).touch()
+    for path in tmp_path.iterdir():
+        with pytest.raises(UserError, match="does not hold Keras InceptionV3 weights"):
+            keras_inception.read_weights(path)
+
+
+def test_a_keras_file_may_not_run_code(tmp_path):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda value: value + 1)])
+    model.save(tmp_path / "lambda.keras")
+    with pytest.raises(UserError, match="does not hold"):
+        keras_inception.read_weights(tmp_path / "lambda.keras")
+
+
+class Server:
+    """Takes the place of the network: sends some bytes, or fails."""
+
+    def __init__(self, content: bytes = b"", error: BaseException | None = None) -> None:
+        self.content = content
+        self.error = error
+        self.requests: list[str] = []
+        self.timeouts: list[float | None] = []
+
+    def urlopen(self, url, *_args, **_kwargs):
+        self.requests.append(url)
+        self.timeouts.append(socket.getdefaulttimeout())
+        if self.error is not None:
+            raise self.error
+        return urllib.response.addinfourl(io.BytesIO(self.content), {"Content-Length": str(len(self.content))}, url)
+
+
+WEIGHTS = b"the weights"
+
+
+@pytest.fixture
+def cached(tmp_path, monkeypatch) -> Path:
+    """Where the download goes, not there yet; WEIGHTS are the right content."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setattr(keras_inception, "IMAGENET_MD5", hashlib.md5(WEIGHTS).hexdigest())
+    return tmp_path / "keras" / "models" / keras_inception.IMAGENET
+
+
+def serving(monkeypatch, content: bytes = b"", error: BaseException | None = None) -> Server:
+    server = Server(content, error)
+    monkeypatch.setattr("urllib.request.urlopen", server.urlopen)
+    return server
+
+
+def test_imagenet_weights_are_downloaded_once_and_quietly(cached, console, monkeypatch, capfd):
+    server = serving(monkeypatch, WEIGHTS)
+    for _ in range(2):
+        assert keras_inception.imagenet_file(console) == cached
+    assert cached.read_bytes() == WEIGHTS
+    assert [path.name for path in cached.parent.iterdir()] == [cached.name]
+    assert server.requests == [keras_inception.IMAGENET_URL]
+    assert server.timeouts == [keras_inception.DOWNLOAD_SECONDS]
+    assert socket.getdefaulttimeout() is None
+    assert console.said == [f"downloading Keras's ImageNet weights to {cached} (once, 88 MB)"]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_cached_imagenet_weights_need_no_network(cached, console, monkeypatch):
+    server = serving(monkeypatch, error=AssertionError("no network"))
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(WEIGHTS)
+    assert keras_inception.imagenet_file(console) == cached
+    assert not server.requests
+    assert not console.said
+
+
+@pytest.mark.parametrize("content", [b"", WEIGHTS[:-1], b"other weights"])
+def test_cached_imagenet_weights_that_are_damaged_are_downloaded_again(cached, console, monkeypatch, content):
+    serving(monkeypatch, WEIGHTS)
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(content)
+    assert keras_inception.imagenet_file(console) == cached
+    assert cached.read_bytes() == WEIGHTS
+
+
+def test_damaged_cached_weights_are_not_taken_without_a_network(cached, console, monkeypatch):
+    serving(monkeypatch, error=urllib.error.URLError("no network"))
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(b"half")
+    with pytest.raises(UserError, match="cannot be downloaded"):
+        open_backbone(BackboneOptions(), console)
+
+
+def test_a_damaged_download_is_refused_and_leaves_nothing(cached, console, monkeypatch):
+    serving(monkeypatch, b"half a file")
+    with pytest.raises(UserError, match="what arrived is not the file"):
+        open_backbone(BackboneOptions(), console)
+    assert not list(cached.parent.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (urllib.error.URLError("no network"), "no network"),
+        (urllib.error.HTTPError("url", 404, "Not Found", Message(), None), "404 -- Not Found"),
+        (TimeoutError("timed out"), "timed out"),
+        (ConnectionResetError(104, "Connection reset by peer"), "reset by peer"),
+        (http.client.IncompleteRead(b""), "IncompleteRead"),
+    ],
+)
+def test_a_failed_download_is_one_line_that_says_where_to_put_the_file(cached, console, monkeypatch, error, words):
+    serving(monkeypatch, error=error)
+    with pytest.raises(UserError, match=rf"put {keras_inception.IMAGENET} .* into {cached.parent}") as caught:
+        open_backbone(BackboneOptions(), console)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not list(cached.parent.iterdir())
+
+
+def test_an_interrupted_download_leaves_nothing(cached, console, monkeypatch):
+    for interruption in (KeyboardInterrupt(), Terminated()):
+        serving(monkeypatch, error=interruption)
+        with pytest.raises(type(interruption)):
+            keras_inception.imagenet_file(console)
+        assert not list(cached.parent.iterdir())
+
+
+def test_a_cache_that_cannot_be_made_is_one_line(tmp_path, console, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "file"))
+    with pytest.raises(UserError, match="cannot be downloaded"):
+        keras_inception.imagenet_file(console)
+
+
+def test_random_weights_depend_on_the_seed_alone_and_distinguish_images(console):
+    backbone = open_backbone(BackboneOptions(random_seed=7), console)
+    assert backbone.extractor.startswith("random-inception-v3 pool_3; seed=7;")
+    seven = keras_inception.random_network(7)
+    assert same_layers(seven, keras_inception.random_network(7))
+    assert not same_layers(seven, keras_inception.random_network(8))
+    features = backbone.features(graphs.resized(backbone, [random_jpeg(RNG, 90, 90) for _ in range(4)]))
+    assert 0.01 < features.mean() < 10
+    directions = features / np.linalg.norm(features, axis=1, keepdims=True)
+    cosines = (directions @ directions.T)[np.triu_indices(4, 1)]
+    assert cosines.max() < 0.99

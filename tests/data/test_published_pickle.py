@@ -1,0 +1,162 @@
+"""Published pickles are read; pickles that carry anything else are refused, and nothing of them runs."""
+
+import codecs
+import io
+import os
+import pickle
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mhcln.console import UserError
+from mhcln.data import published_pickle
+
+ROWS = [
+    [np.arange(8, dtype=np.float32) + i, i // 2, f"/home/me/Images/{'ab'[i // 2]}/{'ab'[i // 2]}{i:02}.tif"]
+    for i in range(4)
+]
+
+
+def python2(rows: list) -> bytes:
+    """The rows as `pickle.dump(rows, f)` of Python 2 writes them: text protocol, byte strings, old NumPy names."""
+    out = io.BytesIO()
+    out.write(b"(lp0\n")
+    for features, label, path in rows:
+        raw = codecs.escape_encode(features.tobytes())[0].replace(b"'", rb"\x27")
+        out.write(
+            b"(lp1\ncnumpy.core.multiarray\n_reconstruct\np2\n(cnumpy\nndarray\np3\n(I0\ntp4\nS'b'\np5\ntp6\nRp7\n"
+        )
+        out.write(b"(I1\n(I%d\ntp8\ncnumpy\ndtype\np9\n(S'f4'\np10\nI0\nI1\ntp11\nRp12\n" % len(features))
+        out.write(b"(I3\nS'<'\np13\nNNNI-1\nI-1\nI0\ntp14\nbI00\nS'" + raw + b"'\np15\ntp16\nb")
+        out.write(b"aI%d\naS'%s'\np17\naa" % (label, path.encode()))
+    out.write(b".")
+    return out.getvalue()
+
+
+def check(read: list[published_pickle.Row]) -> None:
+    assert len(read) == len(ROWS)
+    for row, (features, label, path) in zip(read, ROWS, strict=True):
+        np.testing.assert_array_equal(row.vector, features)
+        assert row.vector.dtype == np.float32
+        assert (row.label, row.path) == (label, path)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_pickles_of_python_3_are_read(tmp_path, protocol):
+    path = tmp_path / "features.pkl"
+    path.write_bytes(pickle.dumps(ROWS, protocol))
+    check(published_pickle.read_rows(path))
+    if protocol < 5:
+        path.write_bytes(
+            path.read_bytes().replace(b"numpy._core", b"numpy.core") if protocol < 2 else path.read_bytes()
+        )
+        check(published_pickle.read_rows(path))
+
+
+def test_pickles_of_python_2_are_read(tmp_path):
+    path = tmp_path / "features.pkl"
+    path.write_bytes(python2(ROWS))
+    oracle = pickle.loads(path.read_bytes(), encoding="latin1")
+    np.testing.assert_array_equal(oracle[2][0], ROWS[2][0])
+    check(published_pickle.read_rows(path))
+
+
+def test_features_keep_the_order_of_the_pickle_within_a_class(tmp_path):
+    path = tmp_path / "features.pkl"
+    path.write_bytes(pickle.dumps(ROWS[::-1], 2))
+    features = published_pickle.read_published(path)
+    table = features.images
+    assert table.paths == ["a/a01.tif", "a/a00.tif", "b/b03.tif", "b/b02.tif"]
+    assert table.labels.tolist() == [0, 0, 1, 1]
+    assert (table.class_names, table.images_dir, table.dataset) == (["a", "b"], "/home/me/Images", "Images")
+    np.testing.assert_array_equal(features.vectors, np.stack([ROWS[i][0] for i in (1, 0, 3, 2)]))
+
+
+class Runs:
+    def __init__(self, call, *arguments):
+        self.reduced = call, arguments
+
+    def __reduce__(self):
+        return self.reduced
+
+
+def nested(depth: int) -> bytes:
+    return b"\x80\x02" + b"]" * depth + b"a" * (depth - 1) + b"."
+
+
+# What the hostile ones try to make, in the folder that a test runs in.
+MARK = "ran"
+HOSTILE = {
+    "os.system": pickle.dumps([Runs(os.system, f"touch {MARK}")]),
+    "eval": pickle.dumps([Runs(eval, f"open({MARK!r}, 'w')")]),
+    "exec by text protocol": f"c__builtin__\nexec\n(S'open({MARK!r}, \"w\")'\ntR.".encode(),
+    "through numpy": pickle.dumps([Runs(np.memmap, MARK, np.uint8, "w+", 0, (1,))]),
+    "through numpy.load": f"cnumpy\nload\n(S'{MARK}'\nNI01\ntR.".encode(),
+    "getattr chain": b"cbuiltins\ngetattr\n(cnumpy\nndarray\nS'tofile'\ntR.",
+    "attribute of a name": b"\x80\x04\x8c\x05numpy\x8c\x0endarray.tofile\x93.",
+    "name changed": b"cnumpy\nndarray\n(N}S'call'\nNstb.",
+    "object array": pickle.dumps([[np.array([Runs(os.system, f"touch {MARK}")], dtype=object), 0, "/a/b/c"]]),
+    "extension registry": b"\x80\x02\x82\x01.",
+    "persistent id": b"Pfile\n.",
+    "new object": b"\x80\x02cnumpy\nndarray\n)\x81.",
+    "memo number": b"\x80\x02]r" + struct.pack("<I", 2**31) + b".",
+    "text memo number": b"(lp99999999999\n.",
+    "claimed length": b"\x80\x04\x8e" + struct.pack("<Q", 2**50) + b"x.",
+    "claimed bytearray": b"\x80\x05\x96" + struct.pack("<Q", 2**40) + b"x.",
+    "claimed shape": python2([[np.zeros(4, np.float32), 0, "/a/b"]]).replace(b"(I4\n", b"(I99999999999999\n"),
+    "deep nesting": nested(1_000_000),
+    "escape that Python 2 never writes": b"(lp0\nS'\\u'\na.",
+    "huge number": b"I" + b"9" * 1_000_000 + b"\n.",
+    "dictionary": pickle.dumps({"a": 1}),
+    "cut": pickle.dumps(ROWS)[:-20],
+    "empty": b"",
+    "text": b"hello",
+    "label missing": pickle.dumps([[ROWS[0][0], None, "/a/b/c.tif"]]),
+    "label true": pickle.dumps([[ROWS[0][0], True, "/a/b/c.tif"]]),
+    "path missing": pickle.dumps([[ROWS[0][0], 1]]),
+    "whole numbers": pickle.dumps([[np.arange(3), 0, "/a/b/c.tif"]]),
+    "no list": pickle.dumps("x"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_pickles_are_refused_and_run_nothing(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "features.pkl"
+    path.write_bytes(HOSTILE[name])
+    with pytest.raises(
+        UserError, match=r"features\.pkl is not a features\.pkl of the published code .*nothing of it was run"
+    ):
+        published_pickle.read_rows(path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_damaged_pickles_are_read_or_refused(tmp_path_factory, data):
+    whole = bytearray(data.draw(st.sampled_from([python2(ROWS), *(pickle.dumps(ROWS, p) for p in (1, 2, 4, 5))])))
+    for _ in range(data.draw(st.integers(1, 8))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.getbasetemp() / "features.pkl"
+    path.write_bytes(whole)
+    try:
+        assert all(row.vector.dtype == np.float32 for row in published_pickle.read_rows(path))
+    except UserError as error:
+        assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([ROWS[0], [np.zeros(4, np.float32), 1, "/x/b/1"]], "features of 2 widths"),
+        ([ROWS[0], [ROWS[0][0], 1, "/x/a/2"]], "one label"),
+        ([[ROWS[0][0], 3, "/x/a/2"]], "one label"),
+    ],
+)
+def test_labels_and_widths_must_agree(tmp_path, rows, message):
+    (tmp_path / "f.pkl").write_bytes(pickle.dumps(rows))
+    with pytest.raises(UserError, match=message):
+        published_pickle.read_published(tmp_path / "f.pkl")

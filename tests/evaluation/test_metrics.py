@@ -1,0 +1,60 @@
+"""Average precision and its relatives against cases worked by hand and loops."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ranking_oracles import precision_sum, published, relevance
+
+from mhcln.evaluation import metrics
+
+
+@pytest.mark.parametrize(
+    ("signs", "total", "expected"),
+    [
+        ("+-+", 5, {"published": 5 / 6, "min": 5 / 9, "precision": 2 / 3, "recall": 2 / 5}),
+        ("+--", 5, {"published": 1, "min": 1 / 3, "precision": 1 / 3, "recall": 1 / 5}),
+        ("---", 2, {"published": 0, "min": 0, "precision": 0, "recall": 0}),
+        ("+++", 3, {"published": 1, "min": 1, "precision": 1, "recall": 1}),
+        ("--+", 1, {"published": 1 / 3, "min": 1 / 3, "precision": 1 / 3, "recall": 1}),
+        ("-+-+", 2, {"published": 1 / 2, "min": 1 / 2, "precision": 1 / 2, "recall": 1}),
+        ("-", 0, {"published": 0, "min": 0, "precision": 0, "recall": 0}),
+    ],
+)
+def test_cases_worked_by_hand(signs, total, expected):
+    top, totals = relevance(signs), np.array([total])
+    assert metrics.average_precision(top)[0] == pytest.approx(expected["published"])
+    assert metrics.average_precision_min(top, totals)[0] == pytest.approx(expected["min"])
+    assert metrics.precision(top)[0] == pytest.approx(expected["precision"])
+    assert metrics.recall(top, totals)[0] == pytest.approx(expected["recall"])
+
+
+def test_many_rankings_at_once_equal_the_loop():
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        q, k = random.integers(1, 8, 2)
+        top = random.random((q, k)) < random.random()
+        total = top.sum(axis=1) + random.integers(0, 4, q)
+        assert metrics.average_precision(top) == pytest.approx([float(published(row)) for row in top])
+        expected = [float(precision_sum(row.tolist())) / max(min(k, r), 1) for row, r in zip(top, total, strict=True)]
+        assert metrics.average_precision_min(top, total) == pytest.approx(expected)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=20))
+def test_a_relevant_image_at_the_front_lowers_neither_precision_nor_full_average_precision(signs):
+    before, after = np.array([signs]), np.array([[True, *signs[:-1]]])
+    assert metrics.precision(after)[0] >= metrics.precision(before)[0]
+    longer = np.array([[True, *signs]])
+    full = metrics.average_precision_min(before, before.sum(axis=1))[0]
+    assert metrics.average_precision_min(longer, longer.sum(axis=1))[0] >= full - 1e-12
+
+
+def test_means_of_classes_and_confusion_by_hand():
+    means = metrics.mean_per_class(np.array([1, 0, 0.5]), np.array([0, 0, 2]), 3)
+    assert means[[0, 2]].tolist() == [0.5, 0.5]
+    assert math.isnan(means[1])
+    confusion = metrics.confusion(np.array([0, 2, 2]), np.array([[0, 1], [2, 0], [0, 0]]), 3)
+    assert confusion.tolist() == [[0.5, 0.5, 0], [0, 0, 0], [0.75, 0, 0.25]]
+    assert metrics.confusion(np.array([0]), np.array([[1]]), 2).tolist() == [[0, 1], [0, 0]]

@@ -1,0 +1,124 @@
+"""Made-up codes, features, runs and results: what tests of several rooms need, made in one place."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mhcln.data import splits
+from mhcln.evaluation.definitions import definitions, metric_names, shared_names
+from mhcln.hamming.codes import pack, unpack
+from mhcln.storage import formats, layout, source
+from mhcln.storage.formats import Codes, Features, ImageTable
+from mhcln.storage.results import Results
+from mhcln.storage.run_record import Outcome, RunInputs, RunRecord, TrainConfig
+
+CLASSES = ["airplane", "beach", "mysite"]
+
+
+def image_table(paths: list[str], labels, class_names: list[str] = CLASSES, **changes) -> ImageTable:
+    """What `features.npz` says of images that do not exist."""
+    values = {"dataset": "mine", "images_dir": "nowhere", "extractor": "x", **changes}
+    return ImageTable(np.asarray(labels, np.int32), paths, class_names, **values)
+
+
+def noisy_codes(bits: int = 8, per_class: int = 6, seed: int = 0, train: int = 2) -> Codes:
+    """Three classes, codes of a class with a fifth of their bits flipped, the first `train` of each for training."""
+    random = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(3, dtype=np.int32), per_class)
+    centres = random.integers(0, 2, (3, bits))
+    codes = centres[labels] ^ (random.random((len(labels), bits)) < 0.2)
+    split = ["train" if row % per_class < train else "test" for row in range(len(labels))]
+    paths = [f"{CLASSES[label]}/{row:02}.png" for row, label in enumerate(labels)]
+    return Codes(pack(codes), bits, labels, paths, split, CLASSES)
+
+
+def record(config: TrainConfig, done: bool = True, files: dict[str, str] | None = None, **inputs) -> RunRecord:
+    """The content of a `run.json`; `inputs` are fields of RunInputs."""
+    outcome = Outcome(seconds=4.5, device="CPU", tensorflow="2.21.0", files=files or {}) if done else None
+    return RunRecord(RunInputs(**{"dataset": "mine", "contaminated": 0, **inputs}), config, outcome)
+
+
+def write_run(dump_dir: Path, name: str = "K8", run: dict[str, object] | None = None, **choices) -> Codes:
+    """Write a run folder with the codes of `noisy_codes(**choices)` and, if `run` is given, a `run.json`.
+
+    `run` holds the keys that differ from those of a finished run of the default settings.
+    """
+    folder = dump_dir / name
+    folder.mkdir(parents=True)
+    codes = noisy_codes(**choices)
+    formats.write_codes(folder, codes)
+    if run is not None:
+        content = record(TrainConfig(bits=codes.bits)).to_json()
+        source.write_json_content(folder / layout.RUN, {**content, **run})
+    return codes
+
+
+def write_images(folder: Path, codes: Codes) -> None:
+    """Write an image of one colour per class for each path of the codes."""
+    for path, label in zip(codes.paths, codes.labels, strict=True):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), ("red", "lime", "blue")[label]).save(folder / path)
+
+
+def features_of_codes(codes: Codes, rows=None) -> Features:
+    """Features whose cosines rank as the codes do, +1 and -1 for each bit; of these rows, in this order."""
+    rows = np.arange(len(codes.paths)) if rows is None else rows
+    vectors = unpack(codes.codes, codes.bits).astype(np.float32) * 2 - 1
+    table = image_table([codes.paths[row] for row in rows], codes.labels[rows], codes.class_names)
+    return Features(vectors[rows], table)
+
+
+def separable_features(classes: int = 4, per_class: int = 10, width: int = 12, skipped: int = 0) -> Features:
+    """Features of classes that a network can learn to tell apart."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(classes), per_class).astype(np.int32)
+    vectors = rng.normal(size=(classes, width))[labels] + 0.3 * rng.normal(size=(len(labels), width))
+    names = [f"class{number}" for number in range(classes)]
+    paths = [f"{names[label]}/{row:03}.png" for row, label in enumerate(labels)]
+    return Features(vectors.astype(np.float32), image_table(paths, labels, names, dataset="own", skipped=skipped))
+
+
+def write_training_inputs(folder: Path, features: Features, seeds=(0,), rule=splits.stratified_split) -> None:
+    """Write `features.npz` and a split, or one for each seed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    formats.write_features(folder, features)
+    for seed in seeds:
+        split = rule(features.images.paths, features.images.labels, 0.6, seed)
+        if seed == seeds[0]:
+            formats.write_split(folder / layout.SPLIT, split)
+        if len(seeds) > 1:
+            formats.write_split(layout.split_path(folder, seed), split)
+
+
+def change(content, **changes):
+    """A frozen dataclass with other values."""
+    return dataclasses.replace(content, **changes)
+
+
+def results(**changes) -> Results:
+    """An evaluation of two classes; `changes` are keys of `results.json`, the set-up and metrics among them."""
+    values = {name: round(0.9 - 0.01 * place, 4) for place, name in enumerate(metric_names(20))}
+    shared = {name: values[name] for name in shared_names(20)}
+    content = {
+        **{"run": "K8", "dataset": "mine", "bits": 2, "k": 20, "archive": "test", "stamp": None},
+        **{"queries": 1200, "searched": 1199, "queries_left_out": 0, "search_seconds": 0.1, "codes_sha256": "00"},
+        **{"split_rule": "stratified", "split_ratio": 0.6, "split_seed": 0, "contaminated": 0, "extractor": "net"},
+        **{"loss": "mhcln", "seed": 7, "training_seconds": 4.5, "device": "CPU", "tensorflow": "2.21.0"},
+        **values,
+        "distinct_codes": 1312,
+        "bit_correlation_mean": None,
+        "precision_by_radius": [0.8, 0.5, 0.25],
+        "recall_by_radius": [0.3, 0.7, 1.0],
+        "empty_by_radius": [0.1, 0.0, 0.0],
+        "per_class": {"a": 0.75, "b": 0.25},
+        "confused_pairs": [{"query": "b", "found": "a", "share": 0.125}],
+        "costs": [
+            {"what": "features", "stored": "2048 floats", "bytes_per_image": 8192, **shared},
+            {"what": "codes", "stored": "2 bits", "bytes_per_image": 1, **shared},
+        ],
+        "definitions": definitions(20),
+        **changes,
+    }
+    return Results.from_json(content, Path(layout.RESULTS))

@@ -1,0 +1,73 @@
+"""`eval.py --table`: which runs are in the table, and what it refuses."""
+
+import csv
+import io
+
+from factories import change, write_run
+
+from mhcln.storage import files
+from mhcln.storage.results import read_results, write_results
+
+
+def results(folder) -> dict:
+    return read_results(folder).to_json()
+
+
+def test_the_table_over_all_runs(tmp_path, evaluate):
+    for seed in (0, 1):
+        write_run(tmp_path, f"K8_seed{seed}", seed=seed, run={"seed": seed, "iterations": 5, "dataset": "UCMD"})
+    write_run(tmp_path, "leaky", seed=2, run={"contaminated": 5, "dataset": "UCMD"})
+    write_run(tmp_path, "copy", seed=0, run={"seed": 0, "iterations": 5, "dataset": "UCMD"})
+    write_run(tmp_path, "half", seed=3, run={"done": False})
+    flags = [f"--dump_dir={tmp_path}", "--k=5", "--table"]
+    done = evaluate(*flags)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "table.md").read_text().strip() in done.stdout
+    lines = list(csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text())))
+    counts = {(line["split"], line["count"]) for line in lines if line["metric"] == "mAP@5"}
+    assert counts == {("clean", "2"), ("CONTAMINATED", "1")}
+    assert "copy has the very codes of K8_seed0" in done.stderr
+    assert "half is not trained to the end" in done.stderr
+    assert f"written to {tmp_path / 'table.md'} and {tmp_path / 'table.csv'}" in done.stdout
+    # Without results there are none afterwards: the table writes nothing into the runs.
+    assert not list(tmp_path.glob("*/results.json"))
+
+
+def test_the_table_keeps_each_data_set_together(tmp_path, evaluate):
+    for name, dataset in (("a", "AID"), ("b", "UCMD")):
+        write_run(tmp_path, name, seed=len(name + dataset), per_class=12, run={"dataset": dataset})
+    evaluate(f"--dump_dir={tmp_path}", "--table")
+    order = [line["dataset"] for line in csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text()))]
+    assert order == sorted(order)
+    assert {"AID", "UCMD"} == set(order)
+
+
+def test_the_table_holds_the_published_figures_at_their_cut_off_only(tmp_path, evaluate):
+    write_run(tmp_path, run={"dataset": "UCMD"}, per_class=12)
+    assert "as published" in evaluate(f"--dump_dir={tmp_path}", "--table").stdout
+    assert "as published" not in evaluate(f"--dump_dir={tmp_path}", "--table", "--k=5").stdout
+
+
+def test_the_table_takes_results_that_answer_the_same_question(tmp_path, evaluate):
+    write_run(tmp_path, run={"dataset": "mine"})
+    flags = [f"--dump_dir={tmp_path}", "--k=5"]
+    evaluate(*flags, "--interval=0")
+    content = read_results(tmp_path / "K8")
+    marked = change(content, metrics={**content.metrics, "mAP@5": 0.123456})
+    write_results(tmp_path / "K8", marked)
+    assert "0.1235 (1)" in evaluate(*flags, "--table").stdout
+    other_seed = {"config": change(content.config, seed=9)}
+    for changes in ({"codes_sha256": "00"}, {"archive": "all"}, {"k": 3}, other_seed):
+        write_results(tmp_path / "K8", change(marked, **changes))
+        assert f"{content.metrics['mAP@5']:.4f} (1)" in evaluate(*flags, "--table").stdout
+
+
+def test_the_table_refuses(tmp_path, evaluate, users_mistake):
+    flags = [f"--dump_dir={tmp_path}", "--table"]
+    users_mistake(evaluate(*flags), "no finished training run")
+    write_run(tmp_path)
+    users_mistake(evaluate(*flags, "--run_name=K8"), "--run_name")
+    users_mistake(evaluate(*flags, "--k=12"), "K8", "--k=12")
+    files.write_json(tmp_path / "K8/results.json", {"mAP@20": 0.5, "format": 0})
+    users_mistake(evaluate(*flags, "--k=3"), "results.json", "another format", "eval.py")
+    assert not (tmp_path / "table.md").exists()

@@ -1,0 +1,63 @@
+"""A full disk and a read-only one, where this user may mount them: one line, exit status 2, nothing half-written."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mhcln.storage.files import PART
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own, 256 KiB large."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("this user may not mount a file system")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def fill(disk: Path, leave: int) -> None:
+    with (disk / "ballast").open("wb") as ballast:
+        ballast.write(b"x" * (shutil.disk_usage(disk).free - leave))
+
+
+COMMANDS = {
+    "extract_features.py": ("--random_weights=0", "--batch_size=4"),
+    "dataset_generator.py": ("--seed=5,6",),
+    "trainer.py": ("--HASH_BITS=8", "--ITERS=20", "--BATCH_SIZE=6"),
+    "eval.py": ("--k=3", "--interval=8", "--run_name=K12"),
+}
+
+
+def command(script: str, pipeline: Path, dump: Path) -> list[object]:
+    images = (f"--images_dir={pipeline / 'images'}",) if script == "extract_features.py" else ()
+    return [script, *COMMANDS[script], *images, f"--dump_dir={dump}"]
+
+
+@pytest.mark.parametrize("script", ["dataset_generator.py", "trainer.py", "eval.py"])
+def test_full_disk(pipeline, small_disk, run_script, users_mistake, script):
+    for name in ("features.npz", "split.npz", "K12/codes.npz", "K12/run.json"):
+        (small_disk / name).parent.mkdir(exist_ok=True)
+        shutil.copy(pipeline / "dump" / name, small_disk / name)
+    fill(small_disk, leave=4096)
+    before = {path: path.read_bytes() for path in small_disk.rglob("*.npz")}
+    users_mistake(run_script(*command(script, pipeline, small_disk)), "No space left on device")
+    assert not [path for path in small_disk.rglob("*") if path.name.startswith(PART)]
+    assert before == {path: path.read_bytes() for path in small_disk.rglob("*.npz")}
+
+
+@pytest.mark.parametrize("script", COMMANDS)
+def test_read_only_disk(pipeline, small_disk, run_script, users_mistake, script):
+    shutil.copy(pipeline / "dump" / "features.npz", small_disk)
+    shutil.copy(pipeline / "dump" / "split.npz", small_disk)
+    (small_disk / "K12").mkdir()
+    shutil.copy(pipeline / "dump" / "K12" / "codes.npz", small_disk / "K12")
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    users_mistake(run_script(*command(script, pipeline, small_disk)), "Read-only file system")

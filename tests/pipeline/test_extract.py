@@ -1,0 +1,388 @@
+"""Extraction: what the features file holds, what interrupts it, what is left out, and that nothing is mixed.
+
+MHCLN_KILLS says how often the script is killed; the default keeps the test short.
+"""
+
+import csv
+import dataclasses
+import itertools
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import graphs
+import numpy as np
+import pytest
+from conftest import REPO_ROOT
+from PIL import Image
+
+from mhcln.backbone import loader
+from mhcln.backbone.backbone import Backbone, open_backbone
+from mhcln.backbone.recipe import BackboneOptions
+from mhcln.console import Quiet, Terminated, UserError
+from mhcln.data import datasets
+from mhcln.pipeline.extract import ExtractOptions, extract
+from mhcln.quiet_tensorflow import tf
+from mhcln.storage.formats import Features, read_features
+from mhcln.storage.layout import PARTIAL_FEATURES as FOLDER
+
+COUNT = 11
+KILLS = int(os.environ.get("MHCLN_KILLS", "2"))
+
+
+def draw(images_dir: Path, count: int = COUNT) -> Path:
+    drawn = np.random.default_rng(0)
+    for number in range(count):
+        folder = images_dir / ("beach", "forest")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        small = Image.fromarray(drawn.integers(0, 256, (5, 5, 3), dtype=np.uint8))
+        ending = ("jpg", "tif", "png")[number % 3]
+        small.resize((40 + number, 50)).save(folder / f"image {number:02d} é.{ending}")
+    return images_dir
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory) -> Path:
+    return graphs.write_graph(tmp_path_factory.mktemp("model")).parent
+
+
+@pytest.fixture(scope="module")
+def backbone(model_dir) -> Backbone:
+    return open_backbone(BackboneOptions(model_dir), Quiet())
+
+
+@pytest.fixture
+def images_dir(tmp_path) -> Path:
+    return draw(tmp_path / "images")
+
+
+def extracted(images_dir, backbone, dump_dir, console, batch_size=4, skip_broken=False) -> Features:
+    options = ExtractOptions(images_dir, dump_dir, batch_size=batch_size, skip_broken=skip_broken)
+    extract(datasets.scan(images_dir), backbone, options, console)
+    return read_features(dump_dir)
+
+
+def file_bytes(dump_dir: Path) -> bytes:
+    return (dump_dir / "features.npz").read_bytes()
+
+
+def stopping_after(backbone, calls: int, error: BaseException):
+    """The backbone, but with an error at the call after so many."""
+    counter = itertools.count()
+
+    def network(images):
+        if next(counter) == calls:
+            raise error
+        return backbone.network(images)
+
+    return dataclasses.replace(backbone, network=network)
+
+
+def test_every_image_is_described_by_the_network_in_storage_order(tmp_path, images_dir, model_dir, backbone, console):
+    content = extracted(images_dir, backbone, tmp_path / "dump", console)
+    scan = datasets.scan(images_dir)
+    assert content.images.paths == scan.paths
+    assert content.images.labels.tolist() == scan.labels.tolist()
+    assert content.images.class_names == ["beach", "forest"]
+    assert content.images.extractor == backbone.extractor
+    assert content.images.model_file == str(model_dir / "classify_image_graph_def.pb")
+    assert content.images.images_dir == str(images_dir)
+    for path, vector in zip(content.images.paths, content.vectors, strict=True):
+        image = Image.open(images_dir / path).convert("RGB")
+        if path.endswith("tif"):
+            image.save(tmp_path / "step.jpg", quality=100)
+        step = tmp_path / "step.jpg" if path.endswith("tif") else images_dir / path
+        if path.endswith("png"):
+            image.save(tmp_path / "step.png")
+            pixels = np.asarray(image)
+        else:
+            pixels = tf.io.decode_jpeg(step.read_bytes(), channels=3)
+        wanted = backbone.features(backbone.resize(pixels)[None])[0]
+        assert np.linalg.norm(vector - wanted) < 1e-5 * np.linalg.norm(wanted)
+    assert any("11 images of 2 classes" in line for line in console.said)
+
+
+def test_tiff_pixels_differ_from_the_jpeg_step_and_are_recorded(tmp_path, images_dir, model_dir, backbone, console):
+    direct = open_backbone(BackboneOptions(model_dir, tiff="pixels"), console)
+    a = extracted(images_dir, backbone, tmp_path / "a", console)
+    b = extracted(images_dir, direct, tmp_path / "b", console)
+    differs = np.abs(a.vectors - b.vectors).max(axis=1) > 1e-6
+    assert [path.endswith("tif") for path in a.images.paths] == differs.tolist()
+    assert "tiff=pixels" in b.images.extractor
+
+
+def test_the_batch_size_changes_nothing_but_rounding(tmp_path, images_dir, backbone, console):
+    one = extracted(images_dir, backbone, tmp_path / "a", console, batch_size=1)
+    all_at_once = extracted(images_dir, backbone, tmp_path / "b", console, batch_size=32)
+    assert np.abs(one.vectors - all_at_once.vectors).max() < 1e-5 * np.abs(one.vectors).max()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), Terminated(), OSError(28, "No space left on device")])
+def test_an_interrupted_run_continues_to_the_same_bytes(tmp_path, images_dir, backbone, console, error):
+    extracted(images_dir, backbone, tmp_path / "whole", console)
+    dump_dir = tmp_path / "dump"
+    for calls in (1, 1):
+        with pytest.raises(type(error)):
+            extracted(images_dir, stopping_after(backbone, calls, error), dump_dir, console)
+        assert not (dump_dir / "features.npz").exists()
+    calls = []
+    counted = dataclasses.replace(
+        backbone, network=lambda images: calls.append(len(images)) or backbone.network(images)
+    )
+    extracted(images_dir, counted, dump_dir, console)
+    assert calls == [3]
+    assert "continuing an interrupted run: 8 of 11 images are done" in console.said
+    assert file_bytes(dump_dir) == file_bytes(tmp_path / "whole")
+    assert not (dump_dir / FOLDER).exists()
+
+
+def interrupted_dump(tmp_path, images_dir, backbone, console) -> Path:
+    with pytest.raises(KeyboardInterrupt):
+        extracted(images_dir, stopping_after(backbone, 2, KeyboardInterrupt()), tmp_path / "dump", console)
+    return tmp_path / "dump"
+
+
+def test_a_changed_image_is_noticed_and_its_batch_made_again(tmp_path, images_dir, backbone, console):
+    dump_dir = interrupted_dump(tmp_path, images_dir, backbone, console)
+    changed = images_dir / datasets.scan(images_dir).paths[0]
+    Image.new("RGB", (9, 9), "red").save(changed)
+    extracted(images_dir, backbone, dump_dir, console)
+    assert any("1 images are changed, first beach/image 00" in line for line in console.warned)
+    assert "continuing an interrupted run: 4 of 11 images are done" in console.said
+    extracted(images_dir, backbone, tmp_path / "whole", console)
+    assert file_bytes(dump_dir) == file_bytes(tmp_path / "whole")
+
+
+def test_new_and_gone_images_are_noticed(tmp_path, images_dir, backbone, console):
+    dump_dir = interrupted_dump(tmp_path, images_dir, backbone, console)
+    first = images_dir / datasets.scan(images_dir).paths[0]
+    first.rename(first.with_name("zebra.jpg"))
+    extracted(images_dir, backbone, dump_dir, console)
+    (line,) = [line for line in console.warned if "part-work" in line]
+    assert "1 images are gone, first beach/image 00" in line
+    assert "1 images are new, first beach/zebra.jpg" in line
+    extracted(images_dir, backbone, tmp_path / "whole", console)
+    assert file_bytes(dump_dir) == file_bytes(tmp_path / "whole")
+
+
+def test_another_graph_or_flag_starts_anew_and_says_why(tmp_path, images_dir, model_dir, backbone, console):
+    dump_dir = interrupted_dump(tmp_path, images_dir, backbone, console)
+    other = open_backbone(BackboneOptions(model_dir, tiff="pixels"), console)
+    extracted(images_dir, stopping_after(other, 99, KeyboardInterrupt()), dump_dir, console)
+    assert any("the extractor was 'inception-2015-12-05" in line for line in console.warned)
+    assert not any("continuing" in line for line in console.said)
+    other_dump = interrupted_dump(tmp_path / "second", images_dir, backbone, console)
+    content = extracted(images_dir, backbone, other_dump, console, batch_size=3)
+    assert any("the batch size was 4, is 3" in line for line in console.warned)
+    assert len(content.images.paths) == COUNT
+
+
+def test_damaged_part_work_is_made_again(tmp_path, images_dir, backbone, console):
+    extracted(images_dir, backbone, tmp_path / "whole", console)
+    dump_dir = interrupted_dump(tmp_path, images_dir, backbone, console)
+    batch = dump_dir / FOLDER / "batch_000000.npz"
+    content = bytearray(batch.read_bytes())
+    content[len(content) // 2] ^= 1
+    batch.write_bytes(content)
+    (dump_dir / FOLDER / "settings.npz").write_bytes(b"half")
+    extracted(images_dir, backbone, dump_dir, console)
+    assert any("its settings are damaged" in line for line in console.warned)
+    assert "continuing an interrupted run: 4 of 11 images are done" in console.said
+    assert file_bytes(dump_dir) == file_bytes(tmp_path / "whole")
+
+
+def test_the_same_command_again_does_nothing_and_another_replaces(tmp_path, images_dir, backbone, console):
+    extracted(images_dir, backbone, tmp_path / "dump", console)
+    before = (tmp_path / "dump" / "features.npz").stat().st_mtime_ns
+    (tmp_path / "dump" / FOLDER).mkdir()
+    extracted(images_dir, stopping_after(backbone, 0, AssertionError()), tmp_path / "dump", console)
+    assert not (tmp_path / "dump" / FOLDER).exists()
+    assert console.said[-1].endswith("already holds these 11 images; nothing to do")
+    assert (tmp_path / "dump" / "features.npz").stat().st_mtime_ns == before
+    (images_dir / datasets.scan(images_dir).paths[0]).unlink()
+    content = extracted(images_dir, backbone, tmp_path / "dump", console)
+    assert len(content.images.paths) == COUNT - 1
+    assert console.said[-1].startswith("replaced ")
+
+
+def broken_images(images_dir: Path) -> list[str]:
+    paths = datasets.scan(images_dir).paths
+    for path in (paths[1], paths[6]):
+        content = (images_dir / path).read_bytes()
+        (images_dir / path).write_bytes(content[: len(content) // 2])
+    (images_dir / paths[7]).write_bytes(b"")
+    return [paths[1], paths[6], paths[7]]
+
+
+def test_broken_images_stop_the_run_with_their_list(tmp_path, images_dir, backbone, console):
+    bad = broken_images(images_dir)
+    with pytest.raises(UserError) as caught:
+        extracted(images_dir, backbone, tmp_path / "dump", console)
+    message = str(caught.value)
+    assert message.startswith(f"3 of 11 images cannot be read: {bad[0]} (")
+    assert all(path in message for path in bad)
+    assert "--on_error=skip" in message
+    assert not (tmp_path / "dump" / "features.npz").exists()
+
+
+def test_broken_images_are_skipped_and_listed(tmp_path, images_dir, backbone, console):
+    whole = extracted(images_dir, backbone, tmp_path / "whole", console)
+    bad = broken_images(images_dir)
+    content = extracted(images_dir, backbone, tmp_path / "dump", console, skip_broken=True)
+    assert content.images.skipped == 3
+    assert content.images.paths == [path for path in whole.images.paths if path not in bad]
+    kept = [row for row, path in enumerate(whole.images.paths) if path not in bad]
+    assert content.images.labels.tolist() == whole.images.labels[kept].tolist()
+    assert np.abs(content.vectors - whole.vectors[kept]).max() < 1e-5 * whole.vectors.max()
+    with (tmp_path / "dump" / "skipped.csv").open(encoding="utf-8") as handle:
+        table = list(csv.DictReader(handle))
+    assert [line["path"] for line in table] == bad
+    assert table[2]["reason"] == "empty file"
+    assert any("3 of 11 images were skipped" in line for line in console.warned)
+    with pytest.raises(UserError, match="3 of 11 images cannot be read"):
+        extracted(images_dir, backbone, tmp_path / "dump", console)
+    for path in bad:
+        (images_dir / path).unlink()
+    assert extracted(images_dir, backbone, tmp_path / "dump", console).images.skipped == 0
+    assert not (tmp_path / "dump" / "skipped.csv").exists()
+
+
+def test_skipping_survives_an_interruption(tmp_path, images_dir, backbone, console):
+    broken_images(images_dir)
+    extracted(images_dir, backbone, tmp_path / "whole", console, skip_broken=True)
+    with pytest.raises(KeyboardInterrupt):
+        stopping = stopping_after(backbone, 2, KeyboardInterrupt())
+        extracted(images_dir, stopping, tmp_path / "dump", console, skip_broken=True)
+    extracted(images_dir, backbone, tmp_path / "dump", console, skip_broken=True)
+    assert file_bytes(tmp_path / "dump") == file_bytes(tmp_path / "whole")
+
+
+def test_nothing_but_broken_images_is_an_error(tmp_path, images_dir, backbone, console):
+    for path in datasets.scan(images_dir).paths:
+        (images_dir / path).write_bytes(b"")
+    with pytest.raises(UserError, match="none of the 11 images can be read, first beach/image 00"):
+        extracted(images_dir, backbone, tmp_path / "dump", console, skip_broken=True)
+
+
+def test_a_network_that_returns_nan_is_reported(tmp_path, images_dir, backbone, console):
+    broken = dataclasses.replace(backbone, network=lambda images: backbone.network(images) * np.nan)
+    with pytest.raises(UserError, match="numbers that are not finite"):
+        extracted(images_dir, broken, tmp_path / "dump", console)
+
+
+def test_queries_are_described_as_the_archive_is(tmp_path, images_dir, backbone, console):
+    content = extracted(images_dir, backbone, tmp_path / "dump", console, batch_size=COUNT)
+    (tmp_path / "no image.jpg").write_bytes(b"hello")
+    paths = [images_dir / path for path in content.images.paths]
+    vectors, problems = loader.describe([*paths, tmp_path / "no image.jpg"], backbone, batch_size=5)
+    assert np.abs(vectors[:COUNT] - content.vectors).max() < 1e-5 * content.vectors.max()
+    assert not vectors[COUNT].any()
+    assert list(problems) == [COUNT]
+    assert "not a readable image" in problems[COUNT].reason
+
+
+def command_of(images_dir: Path, model_dir: Path, dump_dir: Path) -> list[str]:
+    script = str(REPO_ROOT / "extract_features.py")
+    return [sys.executable, script, "--batch_size=2", f"--images_dir={images_dir}", f"--model_dir={model_dir}",
+            f"--dump_dir={dump_dir}"]  # fmt: skip
+
+
+def started(command: list[str], dump_dir: Path) -> subprocess.Popen:
+    """The script, running, once it has saved a batch more than was there before."""
+    before = set((dump_dir / FOLDER).glob("batch_*"))
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    limit = time.monotonic() + 120
+    while process.poll() is None and not set((dump_dir / FOLDER).glob("batch_*")) - before:
+        assert time.monotonic() < limit
+        time.sleep(0.005)
+    return process
+
+
+def test_killed_at_random_moments_the_same_command_ends_the_same(tmp_path, images_dir, model_dir):
+    draw(images_dir, 400)
+    subprocess.run(command_of(images_dir, model_dir, tmp_path / "whole"), check=True, capture_output=True)
+    moments = random.Random(0)
+    kills, dump_dir = 0, tmp_path / "dump"
+    command = command_of(images_dir, model_dir, dump_dir)
+    while kills < KILLS:
+        process = started(command, dump_dir)
+        time.sleep(moments.random() * 0.4)
+        process.kill()
+        process.communicate()
+        kills += process.returncode == -signal.SIGKILL
+        if process.returncode == 0:
+            assert file_bytes(dump_dir) == file_bytes(tmp_path / "whole")
+            (dump_dir / "features.npz").unlink()
+    ended = subprocess.run(command, check=True, capture_output=True, text=True)
+    # the last kill may have come when all was done but the process still there
+    assert "continuing an interrupted run" in ended.stdout or "nothing to do" in ended.stdout
+    assert file_bytes(dump_dir) == file_bytes(tmp_path / "whole")
+    assert sorted(path.name for path in dump_dir.iterdir()) == [".lock", "features.npz"]
+
+
+def test_sigterm_and_ctrl_c_save_and_leave_with_their_status(tmp_path, images_dir, model_dir):
+    draw(images_dir, 400)
+    for number, status in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        process = started(command_of(images_dir, model_dir, tmp_path / "dump"), tmp_path / "dump")
+        process.send_signal(number)
+        _, errors = process.communicate()
+        assert process.returncode == status, errors
+        assert errors.splitlines() == [f"stopped by {'SIGTERM' if status == 143 else 'Ctrl-C'}"]
+        assert not (tmp_path / "dump" / "features.npz").exists()
+        assert not list((tmp_path / "dump" / FOLDER).glob(".part.*"))
+
+
+def test_mistakes_are_one_line(tmp_path, run_script, users_mistake, images_dir, model_dir):
+    script = "extract_features.py"
+    images, dump = f"--images_dir={images_dir}", f"--dump_dir={tmp_path / 'dump'}"
+    users_mistake(run_script(script, dump), "--images_dir")
+    users_mistake(run_script(script, f"--images_dir={tmp_path / 'nowhere'}", dump), "nowhere is not a folder")
+    users_mistake(run_script(script, images, dump, f"--model_dir={tmp_path}"), "holds no backbone")
+    users_mistake(run_script(script, images, dump, "--unlabelled", "--dataset=UCMD"), "--unlabelled")
+    (tmp_path / "file").touch()
+    users_mistake(run_script(script, images, f"--dump_dir={tmp_path / 'file'}", f"--model_dir={model_dir}"), "file")
+
+
+def test_unlabelled_images_are_described_without_classes(tmp_path, run_script, images_dir, model_dir):
+    dump_dir = tmp_path / "dump"
+    ended = run_script(
+        "extract_features.py", "--unlabelled", "--images_dir", images_dir, "--dump_dir", dump_dir,
+        "--model_dir", model_dir, "--views=8", "--precision=bfloat16", "--tiff=pixels", "--layers=mixed,mixed_10",
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    content = read_features(dump_dir)
+    assert set(content.images.labels.tolist()) == {-1}
+    assert content.vectors.shape[1] == 10 + graphs.WIDTH
+    assert content.images.extractor.startswith("inception-2015-12-05 mixed+mixed_10; sha256=")
+    assert content.images.extractor.endswith("tiff=pixels; precision=bfloat16; views=8")
+
+
+def test_a_layer_that_is_not_there_is_one_line(tmp_path, run_script, images_dir, model_dir):
+    flags = ("--images_dir", images_dir, "--dump_dir", tmp_path, "--model_dir", model_dir, "--layers=mixed_11")
+    ended = run_script("extract_features.py", *flags)
+    assert ended.returncode == 2
+    assert ended.stderr == "error: the backbone has no layer 'mixed_11'; choose from pool_3, mixed, mixed_10\n"
+
+
+@pytest.mark.parametrize("batch_size", [1, 32])
+def test_golden_pool_3_of_the_2015_graph(tmp_path, shared, run_script, batch_size):
+    golden = np.load(shared / "golden" / "pool3_2015_graph.npz")
+    wanted = {
+        Path(path).name: vector for path, vector in zip(golden["paths"].tolist(), golden["features"], strict=True)
+    }
+    for path in golden["paths"].tolist():
+        folder = tmp_path / "images" / Path(path).parent.name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / Path(path).name).symlink_to(shared / "data" / path)
+    flags = ("--images_dir", tmp_path / "images", "--dump_dir", tmp_path / "dump", "--batch_size", batch_size)
+    ended = run_script("extract_features.py", "--model_dir", shared / "models", *flags)
+    assert ended.returncode == 0, ended.stderr
+    content = read_features(tmp_path / "dump")
+    assert len(content.images.paths) == len(wanted) == 27
+    for path, vector in zip(content.images.paths, content.vectors, strict=True):
+        golden_vector = wanted[Path(path).name]
+        assert np.linalg.norm(vector - golden_vector) <= 1e-4 * np.linalg.norm(golden_vector), path

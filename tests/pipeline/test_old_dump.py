@@ -1,0 +1,97 @@
+"""A dump folder that the code before the package had rooms wrote (commit a6ae385) is read, and continued, by today's.
+
+`old_dump/` holds 24 drawn scenes of 24x24 pixels, a small graph, and what the four scripts of that commit made of them:
+two splits, the runs K8 (without its model.keras, which is large) and K8_orthohash (with an added image), and a run that
+was stopped at iteration 3,400 of 4,000.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mhcln.evaluation.definitions import metric_names
+from mhcln.storage import formats, layout, runs
+from mhcln.storage.archive import load_archive
+from mhcln.storage.results import read_results
+
+STORED = Path(__file__).parent / "old_dump"
+
+
+@pytest.fixture
+def old(tmp_path) -> Path:
+    return Path(shutil.copytree(STORED, tmp_path / "old"))
+
+
+def stored_results(run: str) -> dict:
+    return json.loads((STORED / "dump" / run / "results.json").read_text(encoding="utf-8"))
+
+
+def test_every_file_is_read():
+    dump = STORED / "dump"
+    features, split = formats.read_features(dump), formats.read_split(dump / layout.SPLIT)
+    assert (features.vectors.shape, len(features.images)) == ((24, 12), 24)
+    assert (len(split.train_paths), len(split.test_paths), split.rule) == (15, 9, "stratified")
+    run = runs.read_run(dump / "K8_orthohash")
+    assert (run.config.loss, run.config.validate, run.outcome.best_iteration) == ("orthohash", 0.3, 100)
+    assert run.inputs.extractor == features.images.extractor
+    assert list(runs.read_history(run)) == ["iteration", "total", "accuracy", "distinct_codes", "validation_mAP@20"]
+    assert formats.read_activations(run.folder, 8).activations.shape == (24, 8)
+    assert len(load_archive(run, "all", run.codes.class_names)) == 25
+    results, written = read_results(run.folder), stored_results("K8_orthohash")
+    assert {name: results.metrics[name] for name in metric_names(5)} == {n: written[n] for n in metric_names(5)}
+    assert (results.inputs, results.config.bits, results.k) == (run.inputs, 8, 5)
+
+
+@pytest.mark.parametrize("run", ["K8", "K8_orthohash"])
+def test_evaluation_gives_the_same_results(old, evaluate, run):
+    done = evaluate(f"--dump_dir={old / 'dump'}", f"--run_name={run}", "--k=5", "--interval=0")
+    assert done.returncode == 0, done.stderr
+    written, results = stored_results(run), read_results(old / "dump" / run).to_json()
+    changing = {"search_seconds", "checksum", "format", "definitions"}
+    assert {name: results[name] for name in written if name not in changing} == {
+        name: value for name, value in written.items() if name not in changing
+    }
+
+
+def test_the_same_flags_draw_the_same_splits(old, run_script):
+    done = run_script("dataset_generator.py", "--seed=0,1", f"--dump_dir={old / 'dump'}")
+    assert done.returncode == 0, done.stderr
+    for name in ("split.npz", "split_seed0.npz", "split_seed1.npz"):
+        assert (old / "dump" / name).read_bytes() == (STORED / "dump" / name).read_bytes()
+
+
+def test_the_table_holds_both_runs(old, evaluate):
+    done = evaluate(f"--dump_dir={old / 'dump'}", "--table", "--k=5")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split(" | ")[:3] for line in done.stdout.splitlines() if line.startswith("| scenes")]
+    assert [[cell.strip() for cell in row] for row in rows[:2]] == [
+        ["| scenes", "MHCLN [1]", "clean"],
+        ["| scenes", "OrthoHash [1]", "clean"],
+    ]
+
+
+def test_a_finished_run_is_known_and_a_stopped_one_is_continued(old, run_script):
+    flags = ("--HASH_BITS=8", "--BATCH_SIZE=9", "--loss=orthohash", f"--dump_dir={old / 'dump'}")
+    done = run_script("trainer.py", *flags, "--ITERS=120", "--validate=0.3")
+    assert "K8_orthohash is done already" in done.stdout, done.stderr
+    done = run_script("trainer.py", *flags, "--ITERS=4000", "--run_name=interrupted")
+    assert done.returncode == 0, done.stderr
+    assert "continuing after iteration 3400" in done.stdout
+    history = runs.read_history(runs.read_run(old / "dump" / "interrupted"))
+    assert history["iteration"] == list(range(100, 4001, 100))
+
+
+def test_a_query_finds_the_same_scenes(old, run_script):
+    query = old / "scenes" / "forest" / "forest1.png"
+    flags = (f"--model_dir={old / 'model'}", f"--images_dir={old / 'scenes'}", f"--dump_dir={old / 'dump'}")
+    done = run_script("eval.py", "--run_name=K8_orthohash", f"--query={query}", "--k=5", *flags)
+    assert done.returncode == 0, done.stderr
+    place = Path("dump/K8_orthohash/queries/query_forest1.json")
+    found, written = (json.loads((folder / place).read_text(encoding="utf-8"))["found"] for folder in (old, STORED))
+    assert [(entry["path"], entry["distance"]) for entry in found] == [
+        (entry["path"], entry["distance"]) for entry in written
+    ]
+    assert np.diff([entry["distance"] for entry in found]).min() >= 0

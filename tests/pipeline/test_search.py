@@ -1,0 +1,239 @@
+"""Searching with one's own images, and adding images to what is searched."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import REPO_ROOT, RecordingConsole
+from factories import change
+from graphs import small_graph, write_graph
+from PIL import Image
+
+from mhcln.console import UserError
+from mhcln.demo.scenes import draw_scene
+from mhcln.pipeline.search import add_images
+from mhcln.reporting.neighbours import LONGEST, Neighbours, distinct_names, draw
+from mhcln.storage import formats, runs
+from mhcln.storage.archive import Archive, load_archive
+from mhcln.storage.files import sha256_of
+
+SCRIPT = "eval.py"
+
+
+@pytest.fixture
+def run(pipeline):
+    return runs.read_run(pipeline / "dump" / "K12")
+
+
+@pytest.fixture
+def ask(pipeline, run_script):
+    def ask(*flags: object):
+        return run_script(SCRIPT, f"--dump_dir={pipeline / 'dump'}", *flags)
+
+    return ask
+
+
+def results_of(pipeline, name: str) -> dict:
+    return json.loads((pipeline / "dump" / "K12" / "queries" / f"query_{name}.json").read_text(encoding="utf-8"))
+
+
+def test_an_archive_image_finds_itself_first_among_its_equals(pipeline, ask, run):
+    result = ask("--query", pipeline / "images" / "harbor" / "harbor7.tif", "--k=6")
+    assert result.returncode == 0, result.stderr
+    found = results_of(pipeline, "harbor7")
+    distances = [entry["distance"] for entry in found["found"]]
+    assert distances == sorted(distances)
+    assert (distances[0], len(distances), found["searched"]) == (0, 6, 40)
+    row = run.codes.paths.index("harbor/harbor7.tif")
+    same = [
+        path
+        for path, code in zip(run.codes.paths, run.codes.codes, strict=True)
+        if (code == run.codes.codes[row]).all()
+    ]
+    assert [entry["path"] for entry in found["found"] if entry["distance"] == 0] == same[:6]
+    for entry in found["found"]:
+        assert f"{entry['rank']:4}  {entry['distance']:8}" in result.stdout
+    with Image.open(pipeline / "dump" / "K12" / "queries" / "query_harbor7.png") as picture:
+        assert picture.size[0] > 500
+    assert "ms an image" in result.stdout
+
+
+def test_a_query_that_is_not_an_image_is_reported(ask, tmp_path, users_mistake):
+    (tmp_path / "photo.jpg").write_text("not a photo", encoding="utf-8")
+    result = ask("--query", tmp_path / "photo.jpg")
+    users_mistake(result, "photo.jpg is not usable: not a readable image", "; repair it or give another image")
+    assert "0 queries in 40 images" in result.stdout
+
+
+def test_a_folder_of_queries_with_bad_ones_among_them(pipeline, ask, tmp_path, users_mistake):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    draw_scene("beach", 50).save(tmp_path / "a" / "new scene.png")
+    draw_scene("forest", 51).convert("L").save(tmp_path / "b" / "new scene.jpg")
+    (tmp_path / "b" / "broken.tif").write_bytes(b"II*\0")
+    (tmp_path / "a" / "empty.png").touch()
+    result = ask("--query", tmp_path, "--k=3")
+    bad = f"{tmp_path / 'a' / 'empty.png'} is not usable: empty file; {tmp_path / 'b' / 'broken.tif'} is not usable: "
+    users_mistake(result, bad, "; repair them or give other images; the other 2 were searched")
+    assert "2 queries in 40 images" in result.stdout
+    assert results_of(pipeline, "new scene")["query"].endswith("a/new scene.png")
+    assert results_of(pipeline, "new scene_2")["query"].endswith("b/new scene.jpg")
+
+
+def test_queries_from_standard_input(pipeline, tmp_path, users_mistake):
+    path = pipeline / "images" / "beach" / "beach0.tif"
+    strange = os.fsencode(tmp_path) + b"/\xff.tif"
+    if sys.platform == "linux":  # elsewhere such names cannot be
+        shutil.copyfile(path, strange)
+    command = [
+        sys.executable,
+        REPO_ROOT / SCRIPT,
+        f"--dump_dir={pipeline / 'dump'}",
+        "--query=-",
+        "--k=2",
+        "--archive=train",
+    ]
+
+    def run(*lines: bytes) -> subprocess.CompletedProcess:
+        result = subprocess.run(command, input=b"\n".join(lines), capture_output=True, check=False)
+        return subprocess.CompletedProcess([], result.returncode, result.stdout.decode(), result.stderr.decode())
+
+    result = run(os.fsencode(path), b"", b"")
+    assert result.returncode == 0, result.stderr
+    assert "1 query in 24 images" in result.stdout
+    result = run(strange, os.fsencode(path), b"/nowhere.jpg\n")
+    users_mistake(result, "ff.tif is not usable: its name cannot be printed")
+    assert "/nowhere.jpg is not usable: missing; repair them or give other images; the other one was" in result.stderr
+    assert "1 query in 24 images" in result.stdout
+
+
+def test_queries_of_one_name_get_files_of_their_own():
+    names = ["a/x.png", "b/x.png", "x_2.png", "c/x.png", "x_2.jpg"]
+    assert distinct_names([*map(Path, names)]) == ["x", "x_2", "x_2_2", "x_3", "x_2_3"]
+    long = distinct_names([Path(f"{'ü' * 120}{number}.png") for number in range(2)])
+    assert long[0] == "ü" * (LONGEST // 2)
+    assert long[1] == long[0] + "_2"
+
+
+def test_images_that_are_gone_are_grey_in_the_picture(tmp_path):
+    draw_scene("beach", 3).save(tmp_path / "here.png")
+    (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff")
+    codes = np.zeros((3, 1), np.uint8)
+    paths = ["here.png", "gone.png", "cut.jpg"]
+    archive = Archive(codes, 8, np.full(3, -1), paths, np.zeros(3, np.int32), [str(tmp_path)], [])
+    for query, grey in (("here.png", 2), ("none.png", 3)):
+        console = RecordingConsole()
+        found = Neighbours(tmp_path / query, np.arange(3), np.zeros(3, int))
+        draw(found, archive, tmp_path / "picture.png", console)
+        first = tmp_path / ("gone.png" if grey == 2 else "none.png")
+        assert console.warned == [f"{grey} images in the picture of {found.query} are grey: {first}: missing"]
+        with Image.open(tmp_path / "picture.png") as drawn:
+            assert drawn.size[0] > 200
+
+
+def test_added_images_are_found(pipeline, ask, run_script, tmp_path, run):
+    (tmp_path / "more" / "2024").mkdir(parents=True)
+    draw_scene("runway", 60).resize((96, 96)).save(tmp_path / "more" / "2024" / "strip.tif")
+    made = run_script(
+        "extract_features.py",
+        "--unlabelled",
+        f"--model_dir={pipeline / 'model'}",
+        f"--images_dir={tmp_path / 'more'}",
+        f"--dump_dir={tmp_path / 'extra'}",
+    )
+    assert made.returncode == 0, made.stderr
+    result = ask("--add", tmp_path / "extra", "--query", tmp_path / "more" / "2024" / "strip.tif", "--k=41")
+    assert result.returncode == 0, result.stderr
+    entries = {entry["path"]: entry for entry in results_of(pipeline, "strip")["found"]}
+    assert len(entries) == 41
+    assert (entries["2024/strip.tif"]["distance"], entries["2024/strip.tif"]["class"]) == (0, None)
+    assert len(load_archive(run, "test", run.codes.class_names)) == 16  # added images are no test images
+    evaluated = ask("--interval=4", "--k=5")
+    assert "each compared with 15 test images" in evaluated.stdout
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"bits": 16}, ("x.npz holds codes of 16 bits", "K12 have 12; remove it, or add its images again")),
+        ({"extractor": "other"}, ("x.npz holds codes of features of 'other'", "K12 was trained on 'inception")),
+    ],
+)
+def test_an_archive_of_other_codes_is_refused(pipeline, run, tmp_path, run_script, users_mistake, changes, words):
+    shutil.copytree(pipeline / "dump", tmp_path / "dump")
+    added = formats.Addition(
+        codes=np.zeros((1, 2), np.uint8),
+        bits=12,
+        labels=np.array([-1]),
+        paths=["x.tif"],
+        class_names=[],
+        images_dir="/images",
+        extractor=run.inputs.extractor,
+        model_sha256=run.files["model.keras"],
+    )
+    place = tmp_path / "dump" / "K12" / "archives" / "x.npz"
+    place.parent.mkdir(exist_ok=True)
+    formats.write_addition(place, change(added, **changes))
+    query = pipeline / "images" / "beach" / "beach0.tif"
+    users_mistake(run_script(SCRIPT, f"--dump_dir={tmp_path / 'dump'}", "--query", query), str(place.parent), *words)
+
+
+def test_an_empty_archive_is_refused(pipeline, run, tmp_path, run_script, users_mistake):
+    shutil.copytree(pipeline / "dump", tmp_path / "dump")
+    folder = tmp_path / "dump" / "K12"
+    formats.write_codes(folder, change(run.codes, split=["train"] * len(run.codes.paths)))
+    record = runs.read_record(folder)
+    record.outcome.files["codes.npz"] = sha256_of(folder / "codes.npz")
+    runs.write_record(folder, record)
+    query = pipeline / "images" / "beach" / "beach0.tif"
+    result = run_script(SCRIPT, f"--dump_dir={tmp_path / 'dump'}", "--query", query, "--archive=test")
+    users_mistake(result, f"{folder} has no images in --archive=test; choose another --archive")
+
+
+def test_features_of_another_backbone_are_not_added(pipeline, tmp_path, run, console):
+    features = formats.read_features(pipeline / "dump")
+    table, vectors = features.images, features.vectors
+    other = change(table, extractor=table.extractor + "; views=8")
+    formats.write_features(tmp_path, formats.Features(vectors, other))
+    with pytest.raises(UserError, match="extract them again with the same backbone and flags"):
+        add_images(run, tmp_path, console)
+    none = change(table, labels=table.labels[:0], paths=[])
+    formats.write_features(tmp_path, formats.Features(vectors[:0], none))
+    with pytest.raises(UserError, match=rf"{tmp_path} has features of no image; make them again with extract_"):
+        add_images(run, tmp_path, console)
+    formats.write_features(tmp_path, formats.Features(np.pad(vectors, [(0, 0), (0, 3)]), table))
+    with pytest.raises(UserError, match=rf"{tmp_path} gives features of width 15, the model takes 12; extract them"):
+        add_images(run, tmp_path, console)
+
+
+def test_users_mistakes(pipeline, ask, tmp_path, users_mistake):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").touch()
+    users_mistake(ask("--query", tmp_path / "empty"), "empty holds no images", "; give a folder that does")
+    users_mistake(
+        ask("--query", tmp_path / "none.jpg"), "neither an image nor a folder of images; give the path of one"
+    )
+    users_mistake(ask("--query="), "--query= is neither an image nor a folder")
+    users_mistake(ask("--query=", "--table"), "leave --run_name, --query and --add out")
+    query = pipeline / "images" / "beach" / "beach0.tif"
+    write_graph(tmp_path / "other", small_graph(seed=5))
+    users_mistake(
+        ask("--query", query, f"--model_dir={tmp_path / 'other'}"), "is not the backbone that made the archive"
+    )
+
+
+def test_a_changed_model_is_refused(pipeline, ask, users_mistake):
+    model = pipeline / "dump" / "K12" / "model.keras"
+    whole = model.read_bytes()
+    try:
+        model.write_bytes(whole[:-1] + b"x")
+        users_mistake(
+            ask("--query", pipeline / "images" / "beach" / "beach0.tif"), "is not the one that run.json tells of"
+        )
+    finally:
+        model.write_bytes(whole)

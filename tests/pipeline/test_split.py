@@ -1,0 +1,78 @@
+"""dataset_generator.py as a user runs it."""
+
+import pickle
+
+import numpy as np
+import pytest
+from factories import image_table
+
+from mhcln.storage import formats
+from mhcln.storage.formats import Features
+
+SCRIPT = "dataset_generator.py"
+
+
+@pytest.fixture
+def dump_dir(tmp_path):
+    paths = [f"{name}/{i}.tif" for name in ("a", "b", "c") for i in range(10)]
+    labels = np.repeat(np.arange(3), 10).astype(np.int32)
+    table = image_table(paths, labels, ["a", "b", "c"], skipped=1)
+    formats.write_features(tmp_path, Features(np.zeros((30, 4), np.float32), table))
+    return tmp_path
+
+
+def test_published_command(dump_dir, run_script):
+    result = run_script(SCRIPT, "--train_test_split=0.6", cwd=dump_dir.parent)
+    assert result.returncode == 2  # dump_dir/ is looked for in the current folder
+    result = run_script(SCRIPT, "--train_test_split=0.6", f"--dump_dir={dump_dir}")
+    assert result.returncode == 0, result.stderr
+    assert "18 training and 12 test images of 3 classes" in result.stdout
+    assert "lacks 1 images that could not be read" in result.stderr
+    split = formats.read_split(dump_dir / "split.npz")
+    assert (split.train_test_split, split.seed, split.rule) == (0.6, 0, "stratified")
+
+
+def test_several_seeds_and_back_to_one(dump_dir, run_script):
+    assert run_script(SCRIPT, "--seed=3,4", "--dump_dir", dump_dir).returncode == 0
+    names = {path.name for path in dump_dir.glob("split*")}
+    assert names == {"split.npz", "split_seed3.npz", "split_seed4.npz"}
+    assert formats.read_split(dump_dir / "split.npz") == formats.read_split(dump_dir / "split_seed3.npz")
+    result = run_script(SCRIPT, "--dump_dir", dump_dir)
+    assert "split_seed3.npz belongs to an earlier set of splits and is removed" in result.stderr
+    assert {path.name for path in dump_dir.glob("split*")} == {"split.npz"}
+
+
+def test_published_aid_rule_warns(dump_dir, run_script):
+    result = run_script(SCRIPT, "--rule=published-aid", "--dump_dir", dump_dir)
+    split = formats.read_split(dump_dir / "split.npz")
+    shared = len(set(split.train_paths) & set(split.test_paths))
+    assert f"{shared} of 12 test images are trained on" in result.stderr
+    assert split.rule == "published-aid"
+
+
+def test_published_pickle_becomes_features(dump_dir, run_script, users_mistake):
+    rows = [[np.full(4, i, np.float32), i % 2, f"/x/{'ab'[i % 2]}/{i}.jpg"] for i in range(8)]
+    pickled = dump_dir / "features.pkl"
+    pickled.write_bytes(pickle.dumps(rows, 2))
+    users_mistake(run_script(SCRIPT, "--features", pickled, "--dump_dir", dump_dir), "has other features already")
+    for _ in range(2):
+        result = run_script(SCRIPT, "--features", pickled, "--dump_dir", dump_dir / "new")
+        assert result.returncode == 0, result.stderr
+    features = formats.read_features(dump_dir / "new")
+    assert features.vectors[:, 0].tolist() == [0, 2, 4, 6, 1, 3, 5, 7]
+    assert formats.read_split(dump_dir / "new" / "split.npz").train_test_split == 0.6
+
+
+def test_images_without_classes_are_not_split(tmp_path, run_script, users_mistake):
+    table = image_table(["a", "b", "c"], np.full(3, -1), [])
+    formats.write_features(tmp_path, Features(np.zeros((3, 4), np.float32), table))
+    users_mistake(run_script(SCRIPT, "--dump_dir", tmp_path), "have no classes")
+
+
+def test_users_mistakes(dump_dir, run_script, users_mistake):
+    users_mistake(run_script(SCRIPT, "--dump_dir", dump_dir / "none"), "features.npz is missing", "extract_features.py")
+    users_mistake(run_script(SCRIPT, "--dump_dir", dump_dir, "--train_test_split=60"), "not a number between 0 and 1")
+    users_mistake(run_script(SCRIPT, "--dump_dir", dump_dir, "--seed=1,1"), "twice")
+    users_mistake(run_script(SCRIPT, "--dump_dir", dump_dir, "--split_dir", dump_dir), "train.txt is missing")
+    users_mistake(run_script(SCRIPT, "--dump_dir", dump_dir, "--split_dir=x", "--seed=1"), "brings its own split")
+    assert not list(dump_dir.glob("split*"))

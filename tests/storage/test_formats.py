@@ -1,0 +1,184 @@
+"""What the files of the dump folder hold, and what is refused."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from factories import record
+
+from mhcln.console import UserError
+from mhcln.storage import formats, layout, runs, source
+from mhcln.storage.files import read_npz, write_json, write_npz
+from mhcln.storage.formats import Codes, Features, ImageTable, Split
+from mhcln.storage.run_record import RunRecord, TrainConfig
+
+IMAGES = ImageTable(
+    labels=np.array([0, 0, 1], np.int32),
+    paths=["a/1.tif", "a/2.tif", "b/ü.tif"],
+    class_names=["a", "b"],
+    dataset="mine",
+    images_dir="/images",
+    extractor="test; sha256=00",
+    skipped=2,
+)
+FEATURES = Features(np.arange(12, dtype=np.float32).reshape(3, 4), IMAGES)
+ARRAYS = {"features": FEATURES.vectors, **vars(IMAGES), "format": 1}
+CODES = Codes(
+    codes=np.packbits([[1, 0, 1], [0, 0, 0], [1, 1, 1]], axis=1),
+    bits=3,
+    labels=np.array([0, 0, 1], np.int32),
+    paths=["a/1.tif", "a/2.tif", "b/1.tif"],
+    split=["train", "test", "test"],
+    class_names=["a", "b"],
+)
+SPLIT = Split(["a/1.tif"], ["a/2.tif"], 0.5, 3, "stratified")
+
+
+def same(first: object, second: object) -> bool:
+    one, two = vars(first), vars(second)
+    return one.keys() == two.keys() and all(np.array_equal(one[name], two[name]) for name in one)
+
+
+def test_files_come_back_as_they_were(tmp_path):
+    formats.write_features(tmp_path, FEATURES)
+    formats.write_codes(tmp_path, CODES)
+    formats.write_split(tmp_path / "split.npz", SPLIT)
+    features = formats.read_features(tmp_path)
+    np.testing.assert_array_equal(features.vectors, FEATURES.vectors)
+    assert same(features.images, IMAGES)
+    assert same(formats.read_codes(tmp_path), CODES)
+    assert formats.read_split(tmp_path / "split.npz") == SPLIT
+
+
+def test_vectors_can_stay_in_the_file(tmp_path):
+    formats.write_features(tmp_path, FEATURES)
+    assert same(formats.read_image_table(tmp_path), IMAGES)
+
+
+def test_codes_unpack_as_the_contract_says(tmp_path):
+    formats.write_codes(tmp_path, CODES)
+    arrays = read_npz(tmp_path / "codes.npz", "")
+    assert np.unpackbits(arrays["codes"], axis=1)[:, :3].tolist() == [[1, 0, 1], [0, 0, 0], [1, 1, 1]]
+    assert set(arrays) == {"codes", "bits", "labels", "paths", "split", "class_names", "format"}
+
+
+def test_files_without_later_arrays_are_read(tmp_path):
+    arrays = dict(ARRAYS)
+    del arrays["skipped"]
+    write_npz(tmp_path / "features.npz", arrays)
+    assert formats.read_features(tmp_path).images.skipped == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"features": np.zeros((2, 4), np.float32)}, "rows and paths differ"),
+        ({"features": np.zeros((3, 4))}, "not float32"),
+        ({"features": np.full((3, 4), np.nan, np.float32)}, "features of 3 images are not finite, first a/1.tif"),
+        ({"labels": np.array([0, 0, 2])}, "outside the 2 classes"),
+        ({"labels": np.array([0, -1, 1])}, "outside the 2 classes"),
+        ({"labels": np.array([0, 1])}, "labels and paths differ"),
+        ({"labels": np.array([0.0, 1.0, 1.0])}, "labels and paths differ"),
+        ({"paths": ["a", "a", "b"]}, "stands twice"),
+        ({"paths": np.arange(3)}, "paths is not"),
+        ({"dataset": 3}, "dataset is not"),
+    ],
+)
+def test_features_that_cannot_be_are_refused(tmp_path, change, message):
+    write_npz(tmp_path / "features.npz", {**ARRAYS, **change})
+    with pytest.raises(UserError, match=rf"features\.npz.*{message}.*extract_features\.py"):
+        formats.read_features(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bits": 9}, r"codes are \(3, 1\), not \(3, 2\)"),
+        ({"bits": 2}, "bits beyond the 2"),
+        ({"bits": 0}, "bits is 0"),
+        ({"codes": CODES.codes.astype(np.int64)}, "not uint8"),
+        ({"split": ["train", "test"]}, "split and paths differ"),
+        ({"split": ["train", "test", "val"]}, "more than"),
+    ],
+)
+def test_codes_that_cannot_be_are_refused(tmp_path, change, message):
+    formats.write_codes(tmp_path, dataclasses.replace(CODES, **change))
+    with pytest.raises(UserError, match=rf"codes\.npz.*{message}.*trainer\.py"):
+        formats.read_codes(tmp_path)
+
+
+def test_another_format_and_a_missing_array_are_reported(tmp_path):
+    write_npz(tmp_path / "features.npz", {**ARRAYS, "format": 2})
+    with pytest.raises(UserError, match="of another format than 1"):
+        formats.read_features(tmp_path)
+    write_npz(tmp_path / "features.npz", {"features": FEATURES.vectors, "format": 1})
+    with pytest.raises(UserError, match="has no array 'labels'"):
+        formats.read_features(tmp_path)
+
+
+def test_records_of_runs_come_back_as_they_were(tmp_path):
+    config = TrainConfig(bits=12, loss="orthohash", validate=0.25, patience=3)
+    for done in (False, True):
+        written = record(config, done, {"codes.npz": "00"}, images_dir="/images", split_ratio=0.6)
+        runs.write_record(tmp_path, written)
+        assert runs.read_record(tmp_path) == written
+        assert source.read_json_content(tmp_path / layout.RUN, "")["done"] is done
+    with pytest.raises(UserError, match=r"run\.json is missing; make it with trainer\.py"):
+        runs.read_record(tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bits": "32"}, "bits is 32"),
+        ({"alpha": True}, "alpha is True"),
+        ({"seed": 1.5}, "seed is 1.5"),
+        ({"files": {"codes.npz": 1}}, "files is"),
+        ({"dataset": 3}, "dataset is 3"),
+        ({"loss": None}, "loss is None"),
+    ],
+)
+def test_records_with_other_values_are_refused(tmp_path, change, message):
+    content = {**record(TrainConfig()).to_json(), **change, "format": 1}
+    write_json(tmp_path / layout.RUN, content)
+    with pytest.raises(UserError, match=rf"run\.json: {message}.*trainer\.py"):
+        runs.read_record(tmp_path)
+
+
+def test_a_record_that_lacks_a_setting_is_refused(tmp_path):
+    content = record(TrainConfig()).to_json()
+    del content["alpha"]
+    write_json(tmp_path / layout.RUN, {**content, "format": 1})
+    with pytest.raises(UserError, match="does not say 'alpha'"):
+        runs.read_record(tmp_path)
+
+
+def test_identity_depends_on_the_configuration_and_not_on_places():
+    one = record(TrainConfig(), images_dir="/a", split_file="split.npz", split_seed=1)
+    assert one.identity() == record(TrainConfig(), False, images_dir="/b", split_file="s.npz", split_seed=1).identity()
+    assert one.identity() != record(TrainConfig(alpha=0.3), split_seed=1).identity()
+    assert one.identity() != record(TrainConfig(), split_seed=2).identity()
+    assert isinstance(one, RunRecord)
+
+
+def test_run_folders_are_those_with_codes(tmp_path):
+    for name in ("K32", "K16"):
+        (tmp_path / name).mkdir()
+        formats.write_codes(tmp_path / name, CODES)
+    (tmp_path / "K8").mkdir()
+    assert [folder.name for folder in layout.run_folders(tmp_path)] == ["K16", "K32"]
+
+
+def test_a_seed_finds_its_split(tmp_path):
+    formats.write_split(tmp_path / "split.npz", SPLIT)
+    assert formats.split_for_seed(tmp_path, 5) == (tmp_path / "split.npz", SPLIT)
+    formats.write_split(layout.split_path(tmp_path, 1), SPLIT)
+    assert formats.split_for_seed(tmp_path, 1)[0].name == "split_seed1.npz"
+    with pytest.raises(UserError, match=r"splits for other seeds \(split_seed1\), not for 5"):
+        formats.split_for_seed(tmp_path, 5)
+
+
+def test_usual_names_of_runs():
+    assert layout.run_name(32, "orthohash", None) == "K32_orthohash"
+    assert layout.run_name(16, "orthohash", 3) == "K16_orthohash_seed3"
+    assert layout.run_name(16, "mhcln", None) == "K16"

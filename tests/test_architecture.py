@@ -1,0 +1,103 @@
+"""The dependency rule: scripts -> pipeline -> rooms -> storage -> console, sideways only as listed here."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import REPO_ROOT
+
+EVERYWHERE = {"console", "storage"}
+# What each room may import, beside itself, `console` and `storage`.
+ROOMS = {
+    "backbone": {"data", "quiet_tensorflow"},
+    "training": {"evaluation", "hamming", "quiet_tensorflow"},
+    "evaluation": {"hamming"},
+    "reporting": {"data", "evaluation"},
+    "hamming": set(),
+    "data": set(),
+    "storage": set(),
+    "demo": {"cli", "data"},
+    "pipeline": {"backbone", "training", "hamming", "evaluation", "reporting", "data", "quiet_tensorflow"},
+}
+TENSORFLOW = {"extract", "train", "training_setup", "search", "hasher"}  # files of pipeline/ that may use it
+
+
+def imports_of(source: str) -> Iterator[str]:
+    """Modules that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def violations(path: Path, source: str) -> list[str]:
+    """Imports of a file of the package that the rule does not allow."""
+    room = path.parts[0]
+    allowed = {room, *ROOMS[room], *(EVERYWHERE if room != "storage" else {"console"})}
+    if room == "pipeline" and path.stem not in TENSORFLOW:
+        allowed.remove("quiet_tensorflow")
+    found = []
+    for name in imports_of(source):
+        package, *inner = name.split(".")
+        if package in ("tensorflow", "keras") or (package == "mhcln" and inner[0] not in allowed):
+            found.append(name)
+    return found
+
+
+FILES = sorted(path.relative_to(REPO_ROOT / "mhcln") for path in (REPO_ROOT / "mhcln").glob("*/*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_a_room_imports_only_what_it_may(path):
+    assert violations(path, (REPO_ROOT / "mhcln" / path).read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("hamming/index.py", "from mhcln.data import datasets"),
+        ("evaluation/metrics.py", "from mhcln.quiet_tensorflow import tf"),
+        ("reporting/page.py", "import tensorflow as tf"),
+        ("storage/files.py", "from mhcln.data.splits import check"),
+        ("training/loop.py", "from mhcln.pipeline import train"),
+        ("training/loop.py", "def late():\n    from mhcln.backbone import loader"),
+        ("pipeline/evaluate.py", "from mhcln.quiet_tensorflow import keras"),
+        ("data/images.py", "from mhcln import cli"),
+    ],
+)
+def test_a_wrong_import_is_found(path, line):
+    assert len(violations(Path(path), line)) == 1
+
+
+def test_the_files_beside_the_rooms_import_nothing_above_them():
+    for name, allowed in {"console": set(), "quiet_tensorflow": set(), "cli": {"console", "storage"}}.items():
+        found = imports_of((REPO_ROOT / "mhcln" / f"{name}.py").read_text(encoding="utf-8"))
+        inner = {module.split(".")[1] for module in found if module.startswith("mhcln.")}
+        assert inner <= allowed
+
+
+def test_scripts_import_no_script():
+    scripts = {path.stem for path in REPO_ROOT.glob("*.py")}
+    assert len(scripts) == 4
+    for script in scripts:
+        found = {name.split(".")[0] for name in imports_of((REPO_ROOT / f"{script}.py").read_text(encoding="utf-8"))}
+        assert not found & scripts
+
+
+def test_imports_stand_at_the_top():
+    for path in (REPO_ROOT / "mhcln").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+        inner = [node for function in functions for node in ast.walk(function)]
+        assert not [node for node in inner if isinstance(node, ast.Import | ast.ImportFrom)], path
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_room_says_what_it_is_and_what_its_files_are(room):
+    folder = REPO_ROOT / "mhcln" / room
+    text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8")))
+    assert text
+    for path in folder.glob("*.py"):
+        assert path.stem == "__init__" or f"`{path.stem}`" in text, f"{room}/__init__.py does not name {path.name}"

@@ -1,0 +1,90 @@
+"""Learning on the device: the published steps, Adam's formula, seeds, and the independence from call lengths."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from learners import make_images, make_learner, same
+
+from mhcln.quiet_tensorflow import tf
+from mhcln.storage.run_record import TrainConfig
+from mhcln.training.learner import Learner, activations
+from mhcln.training.methods import METHODS
+from mhcln.training.samplers import BLOCK
+
+
+def test_ten_steps_of_the_published_code(shared):
+    golden = np.load(shared / "golden/training_steps_k32.npz")
+    vectors = np.load(shared / "data/features/ucmd.npz")["features"]
+    labels = np.repeat(np.arange(21), 100).astype(np.int32)
+    config = TrainConfig(bits=32, alpha=0.2, batch_size=90, iterations=10, seed=0)
+    method = METHODS["mhcln"].build(config, labels, 2048)
+    np.random.seed(123)  # noqa: NPY002, the published code's own generator and order
+    weights = []
+    for shape in ((2048, 1024), (1024, 512), (512, 32)):
+        limit = np.sqrt(3) * np.sqrt(4 / sum(shape))
+        weights += [np.random.uniform(-limit, limit, shape).astype("float32"), np.zeros(shape[1])]  # noqa: NPY002
+    method.network.set_weights(weights)
+    np.testing.assert_allclose(activations(method.network, vectors[:8]), golden["activations_before"], atol=1e-6)
+    batches = tf.constant(golden["batches"])
+    learner = Learner(dataclasses.replace(method, sample=lambda _number: batches), vectors, labels)
+    losses = [learner.advance(1) for _ in range(10)]
+    np.testing.assert_allclose(losses, golden["losses"], atol=1e-4)
+    np.testing.assert_allclose(activations(method.network, vectors[:8]), golden["activations_after"], atol=1e-4)
+
+
+@pytest.mark.parametrize("loss", METHODS)
+def test_how_many_iterations_a_call_runs_changes_nothing(loss):
+    one_by_one, at_once, uneven = (make_learner(loss=loss) for _ in range(3))
+    for _ in range(BLOCK + 12):
+        one_by_one.advance(1)
+    at_once.advance(BLOCK + 12)
+    for count in (5, BLOCK, 7):
+        uneven.advance(count)
+    assert same(one_by_one.state(), at_once.state())
+    assert same(one_by_one.state(), uneven.state())
+    assert at_once.iteration == BLOCK + 12
+
+
+def test_seed_decides_the_outcome():
+    first, again, other = make_learner(seed=1), make_learner(seed=1), make_learner(seed=2)
+    for learner in (first, again, other):
+        learner.advance(5)
+    assert same(first.state(), again.state())
+    assert not same(first.state(), other.state())
+
+
+def test_adam_follows_its_formula():
+    learner = make_learner()
+    before = learner.state()
+    learner.advance(1)
+    after = learner.state()
+    moved = [name for name in before if name.startswith("variable_") and (before[name] != after[name]).any()]
+    assert moved
+    for name in moved:
+        number = name.removeprefix("variable_")
+        gradient = after[f"first_moment_{number}"] / 0.5
+        np.testing.assert_allclose(after[f"second_moment_{number}"], 0.1 * gradient**2, rtol=1e-4, atol=1e-30)
+        step = 1e-4 * np.sqrt(1 - 0.9) / (1 - 0.5) * after[f"first_moment_{number}"]
+        expected = before[name] - step / (np.sqrt(after[f"second_moment_{number}"]) + 1e-8)
+        np.testing.assert_allclose(after[name], expected, atol=1e-7)
+
+
+def test_names_in_the_state_are_those_of_older_checkpoints():
+    # three layers of weights and biases; orthohash has two layers, dropout's state and batch norm
+    moments = [f"{which}_moment_{number}" for number in range(6) for which in ("first", "second")]
+    assert {*make_learner().state()} == {"iteration", "sums", *moments, *(f"variable_{number}" for number in range(6))}
+    assert {*make_learner(loss="orthohash").state()} == {
+        *("iteration", "sums"),
+        *moments,
+        *(f"variable_{number}" for number in range(9)),
+    }
+
+
+def test_activations_do_not_depend_on_the_block_they_come_in(monkeypatch):
+    vectors, _ = make_images()
+    network = make_learner().method.network
+    whole = activations(network, vectors)
+    monkeypatch.setattr("mhcln.training.learner.ROWS_PER_CALL", 5)
+    np.testing.assert_allclose(activations(network, vectors), whole, atol=1e-6)
+    assert whole.shape == (len(vectors), 5)

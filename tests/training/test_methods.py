@@ -1,0 +1,70 @@
+"""The list of methods, and that reading it does not load TensorFlow."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import REPO_ROOT
+from learners import WIDTH, make_images
+
+from mhcln.console import UserError
+from mhcln.quiet_tensorflow import tf
+from mhcln.storage.run_record import TrainConfig
+from mhcln.training.methods import METHODS
+
+MODULES = sorted(path.stem for path in (REPO_ROOT / "mhcln/training").glob("[a-z]*.py"))
+
+
+@pytest.mark.parametrize("modules", [["methods"], MODULES], ids=["methods", "all"])
+def test_importing_the_room_does_not_load_tensorflow(modules):
+    imports = "; ".join(f"import mhcln.training.{module}" for module in modules)
+    check = "import sys; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", f"{imports}; {check}"], cwd=REPO_ROOT, check=False)
+    assert result.returncode == 0
+
+
+def test_usual_losses_are_in_the_list():
+    assert TrainConfig().loss in METHODS
+    assert {name: spec.title for name, spec in METHODS.items()} == {
+        "mhcln": "MHCLN",
+        "semihard": "MHCLN, semi-hard",
+        "orthohash": "OrthoHash",
+    }
+    assert {name: spec.iterations for name, spec in METHODS.items()} == {
+        "mhcln": None,
+        "semihard": 2000,
+        "orthohash": 2000,
+    }
+
+
+@pytest.mark.parametrize("loss", METHODS)
+def test_terms_are_what_the_loss_returns(loss):
+    vectors, labels = make_images()
+    method = METHODS[loss].build(TrainConfig(bits=5, batch_size=6), labels, WIDTH)
+    terms = method.loss(method.trained(vectors), tf.constant(labels))
+    assert {*terms} == {*method.terms}
+    assert method.terms[0] == "total"
+    assert method.network(vectors).shape == (len(labels), 5)
+
+
+@pytest.mark.parametrize("loss", METHODS)
+def test_only_methods_that_need_pairs_refuse_or_ignore_images_without_one(loss):
+    # each class has one image: no anchor has a positive, but each image has a class code
+    labels = np.arange(6, dtype=np.int32)
+    config = TrainConfig(bits=5, batch_size=6)
+    if loss == "mhcln":
+        with pytest.raises(UserError, match="no triplets"):
+            METHODS[loss].build(config, labels, WIDTH)
+        return
+    method = METHODS[loss].build(config, labels, WIDTH)
+    terms = method.loss(method.trained(np.eye(6, WIDTH, dtype=np.float32)), tf.constant(labels))
+    pulls = float(terms["triplet" if loss == "semihard" else "total"]) > 0
+    assert pulls != METHODS[loss].needs_pairs
+
+
+def test_rate_of_orthohash_falls_to_zero_along_half_a_cosine():
+    _, labels = make_images()
+    rate = METHODS["orthohash"].build(TrainConfig(bits=5, iterations=100), labels, WIDTH).adam.rate
+    rates = [float(rate(tf.constant(iteration, tf.int64))) for iteration in (0, 50, 100)]
+    np.testing.assert_allclose(rates, [1e-3, 0.5e-3, 0], atol=1e-9)

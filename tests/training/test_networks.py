@@ -1,0 +1,75 @@
+"""The hashing networks: layers, initial weights, seeds, and what a saved model needs to load."""
+
+import numpy as np
+import pytest
+
+from mhcln.quiet_tensorflow import keras
+from mhcln.training.networks import orthohash_network, published_network
+
+
+def by_hand(weights: list[np.ndarray], features: np.ndarray) -> np.ndarray:
+    hidden = features.astype(np.float64)
+    for kernel, bias in zip(weights[:4:2], weights[1:4:2], strict=True):
+        hidden = hidden @ kernel + bias
+        hidden = np.where(hidden > 0, hidden, 0.2 * hidden)
+    return 1 / (1 + np.exp(-(hidden @ weights[4] + weights[5])))
+
+
+def test_layers_are_those_of_the_paper():
+    network = published_network(7, 5, seed=0)
+    assert [w.shape for w in network.get_weights()] == [(7, 1024), (1024,), (1024, 512), (512,), (512, 5), (5,)]
+    features = np.random.default_rng(0).normal(size=(3, 7)).astype(np.float32)
+    np.testing.assert_allclose(network(features).numpy(), by_hand(network.get_weights(), features), atol=1e-6)
+
+
+@pytest.mark.parametrize(("layer", "limit"), [(0, 0.0625), (2, 0.088388), (4, 0.148522)])
+def test_initial_weights_fill_the_published_limits(layer, limit):
+    weights = published_network(2048, 32, seed=3).get_weights()
+    assert np.abs(weights[layer]).max() == pytest.approx(limit, rel=1e-3)
+    assert weights[layer].std() == pytest.approx(limit / np.sqrt(3), rel=0.02)
+    assert not weights[layer + 1].any()
+
+
+def test_seed_decides_the_weights():
+    first, again, other = (published_network(16, 8, seed).get_weights() for seed in (1, 1, 2))
+    assert all((a == b).all() for a, b in zip(first, again, strict=True))
+    for layer in (0, 2, 4):
+        assert not np.isclose(first[layer], other[layer]).all()
+    # layers of one network do not repeat one stream either
+    assert not np.isclose(first[0].ravel()[:64] * np.sqrt(16 + 1024), first[2].ravel()[:64] * np.sqrt(1536)).any()
+
+
+def test_saved_model_loads_in_safe_mode_with_nothing_but_keras(tmp_path):
+    network = published_network(6, 4, seed=0)
+    network.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True, compile=False)
+    features = np.random.default_rng(1).normal(size=(5, 6)).astype(np.float32)
+    assert (loaded(features).numpy() == network(features).numpy()).all()
+    assert all(type(layer).__module__.startswith("keras.") for layer in loaded.layers)
+
+
+def test_orthohash_shares_its_layers_and_puts_the_bit_at_one_half():
+    network, trained = orthohash_network(6, 4, seed=0)
+    features = np.random.default_rng(1).normal(size=(50, 6)).astype(np.float32)
+    for _ in range(60):  # the running statistics of batch norm reach those of the batch
+        before = trained(features, training=True)
+    assert np.abs(before.numpy().mean(axis=0)).max() < 1e-5
+    outputs, activations = trained(features).numpy(), network(features).numpy()
+    assert ((outputs > 0) == (activations > 0.5)).all()
+    assert (np.abs(outputs.mean(axis=0)) < 0.5).all()  # near 0; dropout moved the running mean a little
+
+
+def test_orthohash_drops_a_part_of_the_hidden_layer_only_while_training():
+    _, trained = orthohash_network(6, 4, seed=0)
+    features = np.random.default_rng(1).normal(size=(20, 6)).astype(np.float32)
+    assert (trained(features).numpy() == trained(features).numpy()).all()
+    assert (trained(features, training=True).numpy() != trained(features, training=True).numpy()).any()
+
+
+@pytest.mark.parametrize("build", [published_network, lambda *rest: orthohash_network(*rest)[0]])
+def test_bfloat16_keeps_float32_weights_and_comes_close(build):
+    exact, rough = build(16, 8, 0, "float32"), build(16, 8, 0, "bfloat16")
+    assert {str(weight.dtype) for weight in rough.get_weights()} == {"float32"}
+    features = np.random.default_rng(1).normal(size=(20, 16)).astype(np.float32)
+    difference = np.abs(rough(features).numpy() - exact(features).numpy()).max()
+    assert 0 < difference < 0.02
