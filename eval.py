@@ -32,7 +32,7 @@ def parser() -> cli.Parser:
         default=EvalOptions.interval,
         help="draw every so many-th query; 0 draws none",
     )
-    add("--run_name", help="folder of the run in dump_dir; needed if there are several")
+    add("--run_name", type=cli.folder_name, help="folder of the run in dump_dir; needed if there are several")
     add("--archive", choices=ARCHIVES, help="which images are searched; if not given, test, or all for --query")
     add("--images_dir", type=Path, help="folder of the images; if not given, where extraction found them")
     add("--table", action="store_true", help="one table over all runs in dump_dir instead, no pictures")
@@ -51,11 +51,12 @@ def main(flags: argparse.Namespace, console: Console) -> None:
     searching = flags.query is not None or flags.add is not None
     if flags.table and (searching or flags.run_name is not None):
         raise UserError("--table is over all runs of the dump folder; leave --run_name, --query and --add out")
-    if flags.run_name is not None and Path(flags.run_name).name != flags.run_name:
-        raise UserError(f"--run_name={flags.run_name} is not the name of a folder in {flags.dump_dir}")
     if flags.table:
         compare_runs(flags.dump_dir, flags.k, flags.archive or EvalOptions.archive, console)
-    elif searching:
+        return
+    if flags.images_dir is not None and not flags.images_dir.is_dir():
+        raise UserError(f"--images_dir={flags.images_dir} is not a folder; give the one that holds the class folders")
+    if searching:
         search_options = SearchOptions(
             dump_dir=flags.dump_dir,
             run_name=flags.run_name,

@@ -14,27 +14,16 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mhcln.console import UserError
-    from mhcln.data.splits import stratified_split
-    from mhcln.evaluation.evaluate import evaluate
-    from mhcln.hamming.codes import pack, unpack
-    from mhcln.hamming.index import Index
-    from mhcln.pipeline.hasher import Hasher, fit
-    from mhcln.storage.formats import read_features
-    from mhcln.storage.run_record import TrainConfig
-
-__all__ = [
-    "Hasher",
-    "Index",
-    "TrainConfig",
-    "UserError",
-    "evaluate",
-    "fit",
-    "pack",
-    "read_features",
-    "stratified_split",
-    "unpack",
-]
+    from mhcln.console import UserError as UserError
+    from mhcln.data.splits import stratified_split as stratified_split
+    from mhcln.evaluation.evaluate import evaluate as evaluate
+    from mhcln.hamming.codes import pack as pack
+    from mhcln.hamming.codes import unpack as unpack
+    from mhcln.hamming.index import Index as Index
+    from mhcln.pipeline.hasher import Hasher as Hasher
+    from mhcln.pipeline.hasher import fit as fit
+    from mhcln.storage.formats import read_features as read_features
+    from mhcln.storage.run_record import TrainConfig as TrainConfig
 
 _HOMES = {
     "Hasher": "mhcln.pipeline.hasher",
@@ -48,6 +37,7 @@ _HOMES = {
     "stratified_split": "mhcln.data.splits",
     "unpack": "mhcln.hamming.codes",
 }
+__all__ = [*_HOMES]
 
 
 def __getattr__(name: str) -> object:

@@ -6,6 +6,7 @@ left to CUDA_VISIBLE_DEVICES.
 """
 
 import contextlib
+import functools
 import importlib
 import os
 import sys
@@ -14,7 +15,6 @@ import types
 from typing import TYPE_CHECKING
 
 _LOCK = threading.RLock()
-_ready = False
 
 
 class _Lazy(types.ModuleType):
@@ -28,10 +28,9 @@ class _Lazy(types.ModuleType):
         return value
 
 
+@functools.cache
 def _load() -> None:
-    global _ready
-    if _ready:
-        return
+    """Load both modules at the first call."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # C++ writes some lines before it reads its log level: the file descriptor is the only way to silence them.
     stderr, silence = os.dup(2), os.open(os.devnull, os.O_WRONLY)
@@ -49,7 +48,6 @@ def _load() -> None:
     for gpu in tensorflow.config.list_physical_devices("GPU"):
         with contextlib.suppress(RuntimeError):  # a notebook uses the GPU already, and has chosen for itself
             tensorflow.config.experimental.set_memory_growth(gpu, True)
-    _ready = True
 
 
 if TYPE_CHECKING:

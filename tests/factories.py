@@ -70,9 +70,11 @@ def features_of_codes(codes: Codes, rows=None) -> Features:
     return Features(vectors[rows], table)
 
 
-def separable_features(classes: int = 4, per_class: int = 10, width: int = 12, skipped: int = 0) -> Features:
+def separable_features(
+    classes: int = 4, per_class: int = 10, width: int = 12, skipped: int = 0, seed: int = 0
+) -> Features:
     """Features of classes that a network can learn to tell apart."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(classes), per_class).astype(np.int32)
     vectors = rng.normal(size=(classes, width))[labels] + 0.3 * rng.normal(size=(len(labels), width))
     names = [f"class{number}" for number in range(classes)]

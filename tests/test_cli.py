@@ -38,14 +38,14 @@ def run(body: str, *flags: str) -> subprocess.CompletedProcess:
         ("raise KeyboardInterrupt", 130, "stopped by Ctrl-C\n"),
     ],
 )
-def test_exit_status_and_line(body, status, line):
+def test_each_end_has_its_exit_status_and_one_line(body, status, line):
     result = run(body)
     assert result.returncode == status
     assert result.stderr.startswith(line)
     assert result.stderr.count("\n") == (1 if line else 0)
 
 
-def test_fault_of_ours_keeps_its_traceback():
+def test_a_fault_of_ours_keeps_its_traceback():
     result = run("1 / 0")
     assert result.returncode == 1
     assert "ZeroDivisionError" in result.stderr
@@ -76,7 +76,7 @@ def test_sigterm_leaves_143_after_cleaning_up():
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_help_and_wrong_flags_need_no_heavy_import(script):
+def test_help_and_wrong_flags_load_no_tensorflow(script):
     traced = [sys.executable, "-X", "importtime", str(REPO_ROOT / script)]
     shown = subprocess.run([*traced, "--help"], capture_output=True, text=True, check=False)
     assert shown.returncode == 0
@@ -89,11 +89,11 @@ def test_help_and_wrong_flags_need_no_heavy_import(script):
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_wrong_flag_is_one_line(script, run_script, users_mistake):
+def test_a_wrong_flag_is_one_line(script, run_script, users_mistake):
     users_mistake(run_script(script, "--images_dir=x", "--dump"), "unrecognized arguments", f"{script} --help")
 
 
-def test_closed_pipe_is_no_traceback(tmp_path):
+def test_a_closed_pipe_leaves_no_traceback(tmp_path):
     (tmp_path / "talk.py").write_text(BODY.format(body="[console.say(str(i)) for i in range(100000)]"))
     command = f"PYTHONPATH='{REPO_ROOT}' '{sys.executable}' '{tmp_path}/talk.py' | head -1"
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
@@ -101,7 +101,7 @@ def test_closed_pipe_is_no_traceback(tmp_path):
 
 
 @pytest.mark.parametrize(("text", "right"), [("1", True), ("0", False), ("-1", False), ("1.5", False), ("x", False)])
-def test_whole_number(text, right):
+def test_whole_numbers_have_a_minimum(text, right):
     if right:
         assert whole_number(1)(text) == int(text)
     else:
@@ -109,7 +109,7 @@ def test_whole_number(text, right):
             whole_number(1)(text)
 
 
-def test_whole_numbers_and_fraction():
+def test_lists_of_numbers_and_fractions_are_checked():
     assert whole_numbers(0)("0,1,2") == [0, 1, 2]
     assert fraction("0.6") == 0.6
     for parse, text in ((whole_numbers(0), "1,1"), (whole_numbers(0), "1,"), (fraction, "1"), (fraction, "nan")):
@@ -118,7 +118,7 @@ def test_whole_numbers_and_fraction():
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_folder_without_permission_is_one_line(tmp_path, run_script, users_mistake):
+def test_a_folder_without_permission_is_one_line(tmp_path, run_script, users_mistake):
     tmp_path.chmod(0o500)
     users_mistake(run_script("dataset_generator.py", "--dump_dir", tmp_path / "dump"), "Permission denied")
 

@@ -1,7 +1,9 @@
 """`import mhcln`: what a notebook gets, and that it agrees with the scripts."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,7 +35,10 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 def test_the_lazy_names_are_those_that_type_checkers_see():
-    assert sorted(mhcln.__all__) == sorted(mhcln._HOMES)
+    tree = ast.parse(Path(mhcln.__file__).read_text(encoding="utf-8"))
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {alias.asname: (node.module, alias.name) for node in block.body for alias in node.names}
+    assert seen == {name: (home, name) for name, home in mhcln._HOMES.items()}
 
 
 def test_a_notebook_trains_what_the_scripts_train(pipeline):
@@ -100,3 +105,11 @@ def test_a_notebook_that_uses_its_gpu_already_is_left_alone():
         [sys.executable, "-c", GPU_IN_USE], cwd=REPO_ROOT, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (0, "1 keras\n"), done.stderr
+
+
+def test_no_image_has_no_code_and_an_unknown_archive_is_refused(pipeline):
+    hasher = mhcln.Hasher.load(pipeline / "dump" / "K12")
+    assert hasher.encode_images([]).shape == (0, 2)
+    assert hasher.encode(np.empty((0, 12), np.float32)).shape == (0, 2)
+    with pytest.raises(mhcln.UserError, match="archive='tests' is not one of test, train, all"):
+        mhcln.evaluate(runs.read_run(pipeline / "dump" / "K12").codes, archive="tests", k=5)

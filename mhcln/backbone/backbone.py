@@ -51,7 +51,14 @@ class Backbone:
 
     def resize(self, image: tf.Tensor) -> tf.Tensor:
         """Return an image [height, width, 3] uint8 in the network's size, [299, 299, 3] float32, 0 to 255."""
-        return resized(image, self.scaling)
+        # tf.image.resize would place samples at pixel centres, which moves the 2015 graph's pool_3 by about 0.5 %
+        with tf.device("CPU"):
+            return tf.raw_ops.ResizeBilinear(
+                images=image[None],
+                size=self.scaling.size,
+                align_corners=False,
+                half_pixel_centers=self.scaling.half_pixel,
+            )[0]
 
     def features(self, images: tf.Tensor | NDArray[np.float32]) -> NDArray[np.float32]:
         """Return features [batch, d] float32, averaged over the views, of resized images [batch, 299, 299, 3]."""
@@ -79,20 +86,18 @@ def open_backbone(options: BackboneOptions, console: Console) -> Backbone:
     if options.random_seed is not None:
         if options.model_dir is not None:
             raise UserError("--random_weights and --model_dir exclude each other; give one of them")
-        network = keras_inception.random_network(options.random_seed)
-        return _backbone(network, "", _recipe(RANDOM, "", options))
+        return _backbone(RANDOM, keras_inception.random_network(options.random_seed), options)
     file = keras_inception.imagenet_file(console) if options.model_dir is None else find_file(options.model_dir)
     return _open_file(file, recipe_sha256(file), options)
 
 
-def reopen_backbone(recipe: Recipe, model_file: str, model_dir: Path | None, console: Console) -> Backbone:
+def reopen_backbone(recipe: Recipe, model_file: str, model_dir: Path | None) -> Backbone:
     """Open the backbone that made features before.
 
     Args:
         recipe: Recipe of those features.
         model_file: Where the file of the weights was; "" for random ones.
         model_dir: Folder of the file, or the file, if it is elsewhere now.
-        console: As in `open_backbone`; reopening prints nothing.
 
     Returns:
         A backbone of the same recipe.
@@ -102,7 +107,7 @@ def reopen_backbone(recipe: Recipe, model_file: str, model_dir: Path | None, con
     """
     options = BackboneOptions(None, recipe.seed, recipe.tiff, recipe.precision, recipe.views, recipe.layers)
     if recipe.seed is not None:
-        return open_backbone(options, console)
+        return _backbone(RANDOM, keras_inception.random_network(recipe.seed), options)
     file = find_file(model_dir) if model_dir is not None else Path(model_file)
     if not file.is_file():
         raise UserError(f"the backbone {file} of the archive is gone; give its folder as --model_dir")
@@ -138,39 +143,18 @@ def find_file(model_dir: Path) -> Path:
 
 def _open_file(file: Path, sha256: str, options: BackboneOptions) -> Backbone:
     if keras_inception.is_weights(file.name):
-        family, network = KERAS, keras_inception.read_weights(file)
-    else:
-        family, network = PAPER, frozen_graph.read_graph(file)
-    return _backbone(network, str(file.resolve()), _recipe(family, sha256, options))
+        return _backbone(KERAS, keras_inception.read_weights(file), options, str(file.resolve()), sha256)
+    return _backbone(PAPER, frozen_graph.read_graph(file), options, str(file.resolve()), sha256)
 
 
-def _recipe(family: str, sha256: str, options: BackboneOptions) -> Recipe:
-    return Recipe(
-        family=family,
-        layers=options.layers,
-        tiff=options.tiff or ("jpeg" if family == PAPER else "pixels"),
-        precision=options.precision,
-        views=options.views,
-        sha256=sha256,
-        seed=options.random_seed,
-    )
-
-
-def _backbone(network: Network, model_file: str, recipe: Recipe) -> Backbone:
-    if recipe.layers != POOL_3:
-        network = with_outputs(network, recipe.layers)
-    return Backbone(recipe, model_file, network.scaling, compiled(network, recipe.precision))
-
-
-def resized(image: tf.Tensor, scaling: Scaling) -> tf.Tensor:
-    """Return the bilinear resize of an image [height, width, 3] uint8 to [299, 299, 3] float32, 0 to 255.
-
-    tf.image.resize would place samples at pixel centres, which moves the 2015 graph's pool_3 by about 0.5 %.
-    """
-    with tf.device("CPU"):
-        return tf.raw_ops.ResizeBilinear(
-            images=image[None], size=scaling.size, align_corners=False, half_pixel_centers=scaling.half_pixel
-        )[0]
+def _backbone(
+    family: str, network: Network, options: BackboneOptions, model_file: str = "", sha256: str = ""
+) -> Backbone:
+    tiff = options.tiff or ("jpeg" if family == PAPER else "pixels")
+    recipe = Recipe(family, options.layers, tiff, options.precision, options.views, sha256, options.random_seed)
+    if options.layers != POOL_3:
+        network = with_outputs(network, options.layers)
+    return Backbone(recipe, model_file, network.scaling, compiled(network, options.precision))
 
 
 def turned(images: tf.Tensor, view: int) -> tf.Tensor:

@@ -7,8 +7,10 @@ shapes are fixed to one image. What it computes is small: convolutions with a bi
 from __future__ import annotations
 
 import dataclasses
+import graphlib
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,8 @@ MAX_ELEMENTS = 2**26  # of a constant; the largest kernel has 1.5 million
 
 def read_graph(path: Path) -> Network:
     """Return the network of a graph file, plain, gzipped or `.tgz`; raises UserError if it is not that graph."""
-    content = read_graph_bytes(path)
     with graph_errors(path):
-        return _Reader(tf.compat.v1.GraphDef.FromString(content)).network()
+        return _Reader(tf.compat.v1.GraphDef.FromString(read_graph_bytes(path))).network()
 
 
 class _Reader:
@@ -41,8 +42,8 @@ class _Reader:
 
     def network(self) -> Network:
         scaling = self._scaling()
-        for name in self._order():
-            self._add(name)
+        for node in self._order():
+            self.layers[node.name] = self._layer(node)
         output = self.layers.get(OUTPUT)
         if not isinstance(output, Pool):
             raise ValueError(f"node {OUTPUT!r} is not a pooling")
@@ -63,95 +64,80 @@ class _Reader:
         factor = float(self._constant(self._sources(multiply)[1], 0))
         return Scaling((height, width), half_pixel=False, mean=mean, factor=factor)
 
-    def _order(self) -> list[str]:
-        """Names from the image to `pool_3`, each after its sources; constants are left out."""
-        done: dict[str, bool] = {INPUT: True}
-        order: list[str] = []
+    def _order(self) -> list[tf.compat.v1.NodeDef]:
+        """Return the nodes from the image, which is left out, to `pool_3`, each after its sources."""
+        sources: dict[str, list[str]] = {INPUT: []}
         waiting = [OUTPUT]
         while waiting:
-            name = waiting[-1]
-            missing = [source for source in self._image_sources(name) if not done.get(source)]
-            if any(source in done for source in missing):
-                raise ValueError(f"node {name!r} reads its own output")
-            if done.get(name) or not missing:
-                waiting.pop()
-                if not done.get(name):
-                    order.append(name)
-                done[name] = True
-            else:
-                done[name] = False
-                waiting += missing
-        return order
+            name = waiting.pop()
+            if name not in sources:
+                sources[name] = self._image_sources(self._node(name))
+                waiting += sources[name]
+        try:
+            return [self.nodes[name] for name in graphlib.TopologicalSorter(sources).static_order() if name != INPUT]
+        except graphlib.CycleError as error:
+            raise ValueError(f"node {error.args[1][0]!r} reads its own output") from None
 
-    def _image_sources(self, name: str) -> list[str]:
-        if name == INPUT:
-            return []
-        node = self._node(name)
+    def _image_sources(self, node: tf.compat.v1.NodeDef) -> list[str]:
+        """Return the names of the images that a node reads, without its constants."""
         sources = self._sources(node)
         if node.op == "Concat":
             return sources[1:]
         return sources[:-1] if node.op == "ConcatV2" else sources[:1]
 
-    def _add(self, name: str) -> None:
-        node = self._node(name)
-        add = {
+    def _layer(self, node: tf.compat.v1.NodeDef) -> Layer:
+        make: dict[str, Callable[[tf.compat.v1.NodeDef], Layer]] = {
             "Conv2D": self._convolution,
             "BatchNormWithGlobalNormalization": self._batch_norm,
-            "CheckNumerics": self._pass,
-            "Identity": self._pass,
+            "CheckNumerics": self._conv_before,
+            "Identity": self._conv_before,
             "Relu": self._relu,
             "MaxPool": self._pool,
             "AvgPool": self._pool,
             "Concat": self._join,
             "ConcatV2": self._join,
-        }.get(node.op)
-        if add is None:
-            raise ValueError(f"node {name!r} is a {node.op}, which that graph does not have")
-        add(node)
+        }
+        if node.op not in make:
+            raise ValueError(f"node {node.name!r} is a {node.op}, which that graph does not have")
+        return make[node.op](node)
 
-    def _convolution(self, node: tf.compat.v1.NodeDef) -> None:
+    def _convolution(self, node: tf.compat.v1.NodeDef) -> Conv:
         source, weights = self._sources(node, 2)
         if node.attr["data_format"].s not in (b"", b"NHWC") or set(node.attr["dilations"].list.i) - {1}:
             raise ValueError(f"node {node.name!r} is a convolution of another kind")
         kernel = self._constant(weights, 4)
         bias = np.zeros(kernel.shape[3], np.float32)
-        strides = self._sides(node, "strides")
-        self.layers[node.name] = Conv(source, kernel, bias, strides, self._padding(node), relu=False)
+        return Conv(source, kernel, bias, self._sides(node, "strides"), self._padding(node), relu=False)
 
-    def _batch_norm(self, node: tf.compat.v1.NodeDef) -> None:
-        source, *statistics = self._sources(node, 5)
-        conv = self._conv_before(node, source)
-        mean, variance, beta, gamma = (self._constant(name, 1) for name in statistics)
+    def _batch_norm(self, node: tf.compat.v1.NodeDef) -> Conv:
+        conv = self._conv_before(node, 5)
+        mean, variance, beta, gamma = (self._constant(name, 1) for name in self._sources(node)[1:])
         if not len(mean) == len(variance) == len(beta) == len(gamma) == len(conv.bias) or conv.relu:
             raise ValueError(f"node {node.name!r} does not fit its convolution")
         epsilon = node.attr["variance_epsilon"].f
         if not (variance + epsilon > 0).all():
             raise ValueError(f"node {node.name!r} has a variance that is not positive")
         scale = gamma if node.attr["scale_after_normalization"].b else 1.0
-        kernel, bias = fold(conv.kernel, BatchNorm(mean, variance, beta, scale, epsilon))
-        self.layers[node.name] = dataclasses.replace(conv, kernel=kernel, bias=bias)
+        return fold(conv, BatchNorm(mean, variance, beta, scale, epsilon))
 
-    def _relu(self, node: tf.compat.v1.NodeDef) -> None:
-        conv = self._conv_before(node, self._sources(node, 1)[0])
-        self.layers[node.name] = dataclasses.replace(conv, relu=True)
+    def _relu(self, node: tf.compat.v1.NodeDef) -> Conv:
+        return dataclasses.replace(self._conv_before(node), relu=True)
 
-    def _pass(self, node: tf.compat.v1.NodeDef) -> None:
-        self.layers[node.name] = self._conv_before(node, self._sources(node, 1)[0])
-
-    def _pool(self, node: tf.compat.v1.NodeDef) -> None:
+    def _pool(self, node: tf.compat.v1.NodeDef) -> Pool:
         kind = "max" if node.op == "MaxPool" else "average"
         (source,) = self._sources(node, 1)
         size, strides = self._sides(node, "ksize"), self._sides(node, "strides")
-        self.layers[node.name] = Pool(source, kind, size, strides, self._padding(node))
+        return Pool(source, kind, size, strides, self._padding(node))
 
-    def _join(self, node: tf.compat.v1.NodeDef) -> None:
+    def _join(self, node: tf.compat.v1.NodeDef) -> Join:
         axis = self._sources(node)[0 if node.op == "Concat" else -1]
         if int(self._constant(axis, 0)) not in (3, -1):
             raise ValueError(f"node {node.name!r} does not join channels")
-        self.layers[node.name] = Join(tuple(self._image_sources(node.name)))
+        return Join(tuple(self._image_sources(node)))
 
-    def _conv_before(self, node: tf.compat.v1.NodeDef, source: str) -> Conv:
-        layer = self.layers.get(source)
+    def _conv_before(self, node: tf.compat.v1.NodeDef, inputs: int = 1) -> Conv:
+        """Return the convolution that a node of so many inputs reads first."""
+        layer = self.layers.get(self._sources(node, inputs)[0])
         if not isinstance(layer, Conv):
             raise ValueError(f"node {node.name!r} does not follow a convolution")
         return layer

@@ -45,15 +45,7 @@ def graph_errors(path: Path) -> Iterator[None]:
     """Raise a UserError that says what to take instead of `path` if the block finds that it is not the graph."""
     try:
         yield
-    except (
-        gzip.BadGzipFile,
-        EOFError,
-        zlib.error,
-        tarfile.TarError,
-        DecodeError,
-        ValueError,
-        TypeError,
-    ) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error, tarfile.TarError, DecodeError, ValueError, TypeError) as error:
         raise UserError(
             f"{path} is not the Inception graph of 2015-12-05 ({one_line(error)}); take {ARCHIVE_URL}, "
             f"or {GRAPH} out of it"

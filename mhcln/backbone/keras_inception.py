@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import errno
 import hashlib
-import io
+import http.client
 import os
 import re
-import socket
-import tempfile
+import urllib.request
 import warnings
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +18,13 @@ import numpy as np
 from mhcln.backbone.layers import BatchNorm, Conv, Join, Layer, Network, Pool, Scaling, ancestors_of, fold
 from mhcln.console import Console, UserError
 from mhcln.quiet_tensorflow import keras
-from mhcln.storage.files import PART, one_line
+from mhcln.storage.files import one_line, replacing
 
 # keras/src/applications/inception_v3.py: the file without the classifier, and the MD5 that Keras checks
 IMAGENET = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
 IMAGENET_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/inception_v3/{IMAGENET}"
 IMAGENET_MD5 = "bcbd6486424b2319ff4ef7d526e38f63"
-DOWNLOAD_SECONDS = 30.0  # without a byte, after which a download is given up
+DOWNLOAD_SECONDS = 30  # without a byte, after which a download is given up
 
 ENDINGS = (".weights.h5", ".keras")
 OUTPUT = "mixed10"  # the last layer before global pooling
@@ -74,58 +71,31 @@ def _load(path: Path) -> keras.Model:
 def imagenet_file(console: Console) -> Path:
     """Return Keras's own ImageNet weights in Keras's cache, downloaded if they are not there whole.
 
-    Raises UserError if they cannot be downloaded.
+    Not by `keras.utils.get_file`, which has no timeout and leaves a damaged file under its name. Raises UserError if
+    they cannot be downloaded.
     """
-    home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")).expanduser()
-    path = home / "models" / IMAGENET
-    if path.is_file() and _md5_of(path) == IMAGENET_MD5:
+    path = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")).expanduser() / "models" / IMAGENET
+    if path.is_file() and _is_imagenet(path.read_bytes()):
         return path
     console.say(f"downloading Keras's ImageNet weights to {path} (once, 88 MB)")
     try:
-        _download(path)
-    except Exception as error:  # Keras raises plain ones
-        # a ValueError is about the hash
-        what = "what arrived is not the file" if isinstance(error, ValueError) else one_line(error)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with urllib.request.urlopen(IMAGENET_URL, timeout=DOWNLOAD_SECONDS) as response:
+            content = response.read()
+        if not _is_imagenet(content):
+            raise OSError("what arrived is not the file")
+        with replacing(path) as part:
+            part.write_bytes(content)
+    except (OSError, http.client.HTTPException) as error:
         raise UserError(
-            f"Keras's ImageNet weights cannot be downloaded ({what}); put {IMAGENET} (from {IMAGENET_URL}) "
+            f"Keras's ImageNet weights cannot be downloaded ({one_line(error)}); put {IMAGENET} (from {IMAGENET_URL}) "
             f"into {path.parent}, or give --model_dir a folder that holds it or classify_image_graph_def.pb"
         ) from error
     return path
 
 
-def _download(path: Path) -> None:
-    """Download the ImageNet weights into a folder beside `path`, then move them there whole and checked."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=PART, dir=path.parent) as folder, _timeout(DOWNLOAD_SECONDS):
-        with contextlib.redirect_stdout(io.StringIO()):  # Keras's own lines and progress bar
-            file = keras.utils.get_file(
-                IMAGENET,
-                IMAGENET_URL,
-                cache_dir=folder,
-                cache_subdir="",
-                file_hash=IMAGENET_MD5,
-                hash_algorithm="md5",
-            )
-        Path(file).replace(path)
-
-
-@contextlib.contextmanager
-def _timeout(seconds: float) -> Iterator[None]:
-    # Keras's download has no timeout of its own
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
-def _md5_of(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as handle:
-        while block := handle.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+def _is_imagenet(content: bytes) -> bool:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest() == IMAGENET_MD5
 
 
 def random_network(seed: int) -> Network:
@@ -149,7 +119,7 @@ def random_network(seed: int) -> Network:
 
 
 def _network_of(model: keras.Model) -> Network:
-    """What a Keras model computes from its image to `mixed10`, then the mean over space."""
+    """Return what a Keras model computes from its image to `mixed10`, then the mean over space."""
     if OUTPUT not in {layer.name for layer in model.layers}:
         raise ValueError(f"it has no layer {OUTPUT!r}")
     names = {id(layer.output): layer.name for layer in model.layers}
@@ -187,8 +157,7 @@ def _layer_of(layer: keras.Layer, read: tuple[str, ...], layers: dict[str, Layer
         mean, variance = (np.asarray(value) for value in (layer.moving_mean, layer.moving_variance))
         beta = np.asarray(layer.beta) if layer.center else np.zeros_like(mean)
         gamma = np.asarray(layer.gamma) if layer.scale else 1.0
-        kernel, bias = fold(conv.kernel, BatchNorm(mean - conv.bias, variance, beta, gamma, layer.epsilon))
-        return dataclasses.replace(conv, kernel=kernel, bias=bias)
+        return fold(conv, BatchNorm(mean, variance, beta, gamma, layer.epsilon))
     if isinstance(conv, Conv) and isinstance(layer, keras.layers.Activation):
         return dataclasses.replace(conv, relu=True)
     raise ValueError(f"its layer {layer.name!r} is a {type(layer).__name__}, which InceptionV3 does not have there")

@@ -91,14 +91,14 @@ class BatchNorm:
     epsilon: float
 
 
-def fold(kernel: FloatArray, norm: BatchNorm) -> tuple[FloatArray, FloatArray]:
-    """Return kernel and bias of a convolution that does what `kernel` and `norm` after it do.
+def fold(conv: Conv, norm: BatchNorm) -> Conv:
+    """Return a convolution that does what `conv`, which has no ReLU, and `norm` after it do.
 
     The products are taken in float64, so that folding itself costs no precision.
     """
     factor = np.asarray(norm.gamma, np.float64) / np.sqrt(norm.variance.astype(np.float64) + norm.epsilon)
-    bias = norm.beta - norm.mean * factor
-    return (kernel * factor).astype(np.float32), bias.astype(np.float32)
+    bias = norm.beta - (norm.mean - conv.bias) * factor
+    return dataclasses.replace(conv, kernel=(conv.kernel * factor).astype(np.float32), bias=bias.astype(np.float32))
 
 
 def with_outputs(network: Network, blocks: tuple[str, ...]) -> Network:

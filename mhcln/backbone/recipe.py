@@ -19,10 +19,9 @@ VIEWS = (1, 8)
 
 _TIFF_TEXTS = {"jpeg": "jpeg100", "pixels": "pixels"}  # as the extractor string has them
 _TIFF_OF_TEXT = {text: tiff for tiff, text in _TIFF_TEXTS.items()}
-_LAYERS = r"\w+(?:\+\w+)*"
 _TEXT = re.compile(
-    rf"(?:(?P<family>{PAPER}|{KERAS}) (?P<layers>{_LAYERS}); sha256=(?P<sha256>[0-9a-f]{{64}})"
-    rf"|{RANDOM} (?P<random_layers>{_LAYERS}); seed=(?P<seed>0|[1-9][0-9]{{0,99}}))"
+    rf"(?P<family>(?P<pretrained>{PAPER}|{KERAS})|{RANDOM}) (?P<layers>\w+(?:\+\w+)*)"
+    r"; (?(pretrained)sha256=(?P<sha256>[0-9a-f]{64})|seed=(?P<seed>0|[1-9][0-9]{0,99}))"
     rf"; tiff=(?P<tiff>{'|'.join(_TIFF_OF_TEXT)})"
     rf"; precision=(?P<precision>{'|'.join(PRECISIONS)})"
     rf"; views=(?P<views>{'|'.join(map(str, VIEWS))})",
@@ -82,15 +81,15 @@ class Recipe:
 
     @classmethod
     def parse(cls, text: str) -> Recipe:
-        """Return the recipe that `text` was made of; raises UserError if it was made of none."""
+        """Return the recipe whose `str` is `text`; raises UserError if there is none."""
         found = _TEXT.fullmatch(text)
         if found is None:
             raise UserError(
                 f"features.npz was made by {text!r}, which this version cannot reopen; extract the features again"
             )
         return cls(
-            family=found["family"] or RANDOM,
-            layers=tuple((found["layers"] or found["random_layers"]).split("+")),
+            family=found["family"],
+            layers=tuple(found["layers"].split("+")),
             tiff=_TIFF_OF_TEXT[found["tiff"]],
             precision=found["precision"],
             views=int(found["views"]),

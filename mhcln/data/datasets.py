@@ -31,6 +31,9 @@ class Published:
     source: str
 
 
+_PUBLISHED = tuple(field.name for field in dataclasses.fields(Published))
+
+
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """A data set.
@@ -125,9 +128,6 @@ def read_dataset(path: Path) -> Dataset:
     if len(set(dataset.folders)) < len(classes) or len(set(dataset.class_names)) < len(classes):
         raise UserError(f"{path} names a class twice; correct it")
     return dataset
-
-
-_PUBLISHED = tuple(field.name for field in dataclasses.fields(Published))
 
 
 def scan(images_dir: Path, name: str | None = None) -> Scan:

@@ -75,7 +75,10 @@ def read_image(path: Path, tiff_as_jpeg: bool) -> bytes | NDArray[np.uint8]:
         if image.width * image.height > MAX_PIXELS:
             raise ImageError(path, f"{image.width}x{image.height} is more than {MAX_PIXELS:,} pixels; cut it up")
         if content.startswith(JPEG_START):
-            return _whole_jpeg(path, content)
+            # TensorFlow's decoder distinguishes a cut file from a damaged one only on stderr
+            if JPEG_END not in content[-4096:]:
+                raise ImageError(path, "truncated (a JPEG without its end)")
+            return content
         is_tiff = image.format == "TIFF"
         image.load()
         image = _eight_bit(path, image)
@@ -100,13 +103,6 @@ def _content(path: Path) -> bytes:
         raise ImageError(path, f"cannot be opened ({error.strerror})") from error
     if not content:
         raise ImageError(path, "empty file")
-    return content
-
-
-def _whole_jpeg(path: Path, content: bytes) -> bytes:
-    # checked here, since TensorFlow's decoder distinguishes a cut file from a damaged one only on stderr
-    if JPEG_END not in content[-4096:]:
-        raise ImageError(path, "truncated (a JPEG without its end)")
     return content
 
 

@@ -1,8 +1,8 @@
 """Features that the published code pickled, read without running what a pickle may carry.
 
 A pickle is a program. This reader first walks its opcodes and refuses any that the published files do not use, then
-lets the standard machine run it with names bound to the stand-ins below, which only keep what they are given. Arrays
-are made from their bytes afterwards. No other module reads pickles.
+lets Python's unpickler run it with names bound to the stand-ins below, which only keep what they are given. Arrays are
+made from their bytes afterwards. No other module reads pickles.
 """
 
 import io
@@ -33,8 +33,6 @@ STRING BINSTRING SHORT_BINSTRING UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8
 BYTEARRAY8 LIST EMPTY_LIST APPEND APPENDS TUPLE EMPTY_TUPLE TUPLE1 TUPLE2 TUPLE3 GLOBAL STACK_GLOBAL REDUCE BUILD
 GET BINGET LONG_BINGET PUT BINPUT LONG_BINPUT MEMOIZE
 """
-
-
 _BY_CODE = {opcode.code: opcode for opcode in pickletools.opcodes}
 
 
@@ -143,7 +141,7 @@ def read_rows(path: Path) -> list[Row]:
     """Read the rows of a published `features.pkl`, of Python 2 or 3.
 
     Raises:
-        UserError: The file is missing, too large, or anything else.
+        UserError: The file is missing, or holds anything else.
     """
     if not path.is_file():
         raise UserError(f"{path} is missing; give --features the features.pkl of the published code")
@@ -163,11 +161,8 @@ def read_rows(path: Path) -> list[Row]:
         raise UserError(f"{path} is not a features.pkl of the published code ({what}); nothing of it was run") from None
 
 
-# What the machine raises if a pickle is cut, or does things in an order that no pickler writes.
-_DAMAGE = (
-    *(pickle.UnpicklingError, ValueError, TypeError, IndexError, KeyError, AttributeError, EOFError, OverflowError),
-    Warning,
-)
+# What Python's unpickler raises if a pickle is cut, or does things in an order that no pickler writes.
+_DAMAGE = (pickle.UnpicklingError, ValueError, TypeError, LookupError, AttributeError, EOFError, OverflowError, Warning)
 
 
 def _check_opcodes(data: bytes) -> None:
@@ -183,7 +178,7 @@ def _check_opcodes(data: bytes) -> None:
         # pickletools reads a Python 2 string as ASCII only; its end is all that matters here
         reader = io.BytesIO.readline if name == "STRING" else opcode.arg.reader if opcode.arg else None
         argument = reader(stream) if reader else None
-        # the machine makes room for any memo number that is named, however large
+        # the unpickler makes room for any memo number that is named, however large
         if "PUT" in name and int(argument) > count:
             raise pickle.UnpicklingError(f"it numbers {argument} things")
         count += 1

@@ -3,6 +3,7 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from itertools import compress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -41,7 +42,7 @@ def stratified_split(paths: Sequence[str], labels: Labels, ratio: float, seed: i
         return min(max(math.floor(ratio * n + 0.5), 1), max(n - 1, 1))
 
     train = _draw_by_class(labels, count, seed)
-    return _split(paths, train, ~train, (ratio, seed, STRATIFIED))
+    return Split(list(compress(paths, train)), list(compress(paths, ~train)), ratio, seed, STRATIFIED)
 
 
 def hold_back(labels: Labels, share: float, seed: int) -> NDArray[np.bool_]:
@@ -97,14 +98,7 @@ def published_aid_split(paths: Sequence[str], labels: Labels, ratio: float, seed
         count = math.ceil(ratio * len(stored))
         train[random.permutation(stored)[:count]] = True
         test[stored[count:]] = True
-    return _split(paths, train, test, (ratio, seed, PUBLISHED_AID))
-
-
-def _split(
-    paths: Sequence[str], train: NDArray[np.bool_], test: NDArray[np.bool_], how: tuple[float, int, str]
-) -> Split:
-    train_paths, test_paths = ([paths[row] for row in np.flatnonzero(side).tolist()] for side in (train, test))
-    return Split(train_paths, test_paths, *how)
+    return Split(list(compress(paths, train)), list(compress(paths, test)), ratio, seed, PUBLISHED_AID)
 
 
 def split_from_lists(folder: Path, paths: Sequence[str], labels: Labels) -> Split:
@@ -122,17 +116,17 @@ def split_from_lists(folder: Path, paths: Sequence[str], labels: Labels) -> Spli
             contradict the class folders.
     """
     find = _PathFinder(paths)
-    label_of = dict(zip(paths, labels.tolist(), strict=True))
-    sides = {}
-    pairs: set[tuple[str, int]] = set()
-    for side in ("train", "test"):
-        lines = _read_list(folder / f"{side}.txt")
-        sides[side] = [find(name, folder / f"{side}.txt") for name, _ in lines]
-        pairs |= {(text, label_of[path]) for (_, text), path in zip(lines, sides[side], strict=True) if text}
+    row_of = {path: row for row, path in enumerate(paths)}
+    sides: list[list[str]] = []
+    pairs: set[tuple[str, int]] = set()  # of a label in the lists and the class of its image
+    for list_file in (folder / "train.txt", folder / "test.txt"):
+        lines = _read_list(list_file)
+        side = [find(name, list_file) for name, _ in lines]
+        pairs |= {(text, int(labels[row_of[path]])) for (_, text), path in zip(lines, side, strict=True) if text}
+        sides.append(sorted(side, key=row_of.__getitem__))
     if len(pairs) > min(len({text for text, _ in pairs}), len({label for _, label in pairs})):
         raise UserError(f"{folder}: the labels in the lists do not fit the class folders; are they of this data set?")
-    order = {path: row for row, path in enumerate(paths)}
-    train, test = (sorted(sides[side], key=order.__getitem__) for side in ("train", "test"))
+    train, test = sides
     split = Split(train, test, round(len(train) / max(len(train) + len(test), 1), 6), 0, LISTS)
     check(split, paths, folder)
     return split

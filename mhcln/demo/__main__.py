@@ -1,6 +1,6 @@
 """The four scripts on scenes that are drawn here, as a user would run them: python -m mhcln.demo.
 
-No download: the backbone has seeded random weights, so its features, and the figures made from them, say that the
+No download: the backbone has seeded random weights, so its features, and the metrics made from them, say that the
 pipeline works, not how well the method does on real images.
 """
 

@@ -30,7 +30,7 @@ def draw_scene(name: str, seed: int) -> Image.Image:
 
 
 def draw_folders(folder: Path, images: int) -> None:
-    """Write `images` scenes of every class under `folder`, as class folders of TIFF files, where they are not yet."""
+    """Write `images` scenes of every class under `folder`, as class folders of TIFF files, if they are not there."""
     for name in SCENES:
         (folder / name).mkdir(parents=True, exist_ok=True)
         for number in range(images):
@@ -80,18 +80,18 @@ def _beach(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
         edge = zip(xs.tolist(), (line + depth).tolist(), strict=True)
         draw.polygon([*edge, (GROUND, GROUND), (0, GROUND)], fill=colour)
     for _ in range(rng.integers(4, 20)):
-        _disc(
-            draw, rng.uniform(0, GROUND), rng.uniform(0, shore - 70), rng.uniform(3, 6), _shade((200, 90, 70), rng, 40)
-        )
+        x, y, radius = rng.uniform(0, GROUND), rng.uniform(0, shore - 70), rng.uniform(3, 6)
+        _disc(draw, x, y, radius, _shade((200, 90, 70), rng, 40))
 
 
 def _farmland(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
     columns = np.concatenate([[0], np.cumsum(rng.uniform(110, 260, 8))])
+    crops = [(126, 142, 72), (168, 150, 92), (96, 122, 60), (140, 112, 78)]
     for left, right in itertools.pairwise(columns):
         top = -rng.uniform(0, 150)
         while top < GROUND:
             height = rng.uniform(130, 330)
-            field = _shade([(126, 142, 72), (168, 150, 92), (96, 122, 60), (140, 112, 78)][rng.integers(4)], rng, 12)
+            field = _shade(crops[rng.integers(4)], rng, 12)
             _box(draw, left, top, right - left - 6, height - 6, field)
             for x in np.arange(left + 6, right - 8, rng.uniform(9, 15)):
                 draw.line((x, top, x, top + height - 6), fill=tuple(int(c * 0.86) for c in field), width=3)
@@ -118,15 +118,13 @@ def _harbor(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
 
 def _parking(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
     row, full = rng.uniform(96, 116), rng.uniform(0.5, 0.95)
+    paints = [(228, 228, 226), (40, 42, 46), (150, 154, 158), (150, 46, 40), (50, 74, 120)]
     for y in np.arange(rng.uniform(-60, 0), GROUND, row).tolist():
         for x in range(0, GROUND, 22):
             draw.line((x, y, x, y + 70), fill=(196, 196, 190), width=2)
             for top in (y + 2, y + 37):
                 if rng.random() < full:
-                    paint = [(228, 228, 226), (40, 42, 46), (150, 154, 158), (150, 46, 40), (50, 74, 120)][
-                        rng.integers(5)
-                    ]
-                    _box(draw, x + 4, top, 14, 31, _shade(paint, rng, 10))
+                    _box(draw, x + 4, top, 14, 31, _shade(paints[rng.integers(5)], rng, 10))
                     _box(draw, x + 6, top + 8, 10, 6, (30, 36, 42))
 
 
@@ -148,9 +146,8 @@ def _runway(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
     for x in np.arange(rng.uniform(0, 60), GROUND, 78):
         _box(draw, x, middle - 3, 44, 6, (232, 232, 228))
     for side in (-1, 1):
-        draw.line(
-            (0, middle + side * width * 0.44, GROUND, middle + side * width * 0.44), fill=(228, 228, 224), width=4
-        )
+        y = middle + side * width * 0.44
+        draw.line((0, y, GROUND, y), fill=(228, 228, 224), width=4)
     way = rng.uniform(120, 600)
     _box(draw, way, middle, 56, GROUND, _shade((122, 124, 126), rng, 8))
     draw.line((way + 28, middle + width / 2, way + 28, GROUND), fill=(206, 176, 64), width=4)
@@ -166,9 +163,8 @@ def _tanks(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
                 _disc(draw, x, y, radius, _shade((222, 222, 216), rng, 10))
                 _disc(draw, x, y, radius * 0.82, _shade((204, 206, 204), rng, 8))
                 angle = rng.uniform(0, 2 * math.pi)
-                draw.line(
-                    (x, y, x + radius * math.cos(angle), y + radius * math.sin(angle)), fill=(140, 140, 138), width=5
-                )
+                end = x + radius * math.cos(angle), y + radius * math.sin(angle)
+                draw.line((x, y, *end), fill=(140, 140, 138), width=5)
 
 
 # Class names with the colour of their ground.

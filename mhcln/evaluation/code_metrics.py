@@ -1,13 +1,11 @@
 """What only hash codes have: images within a Hamming radius of the query, and bits that are used well or not."""
 
 import dataclasses
-import functools
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mhcln.evaluation.metrics import Relevance, Values
-from mhcln.hamming.codes import unpack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,11 +28,10 @@ def count_within_radius(relevant: Relevance, distances: NDArray[np.integer], bit
         `found_r = #{j: d_j <= r}` and `hits_r = #{j: d_j <= r, rel_j = 1}`. Example: distances 0 2 2, relevant + - +,
         2 bits: found 1 1 3, hits 1 1 2.
     """
-    q = len(relevant)
-    cell = np.arange(q)[:, None] * (bits + 1) + distances
-    shape = (q, bits + 1)
-    found = np.bincount(cell.ravel(), minlength=q * (bits + 1)).reshape(shape)
-    hits = np.bincount(cell[relevant], minlength=q * (bits + 1)).reshape(shape)
+    q, radii = len(relevant), bits + 1
+    cell = np.arange(q)[:, None] * radii + distances
+    found = np.bincount(cell.ravel(), minlength=q * radii).reshape(q, radii)
+    hits = np.bincount(cell[relevant], minlength=q * radii).reshape(q, radii)
     return RadiusCounts(found.cumsum(axis=1), hits.cumsum(axis=1))
 
 
@@ -43,38 +40,17 @@ def precision_within(counts: RadiusCounts) -> Values:
 
     Example: found 0 4, hits 0 3 gives 0 and 3/4.
     """
-    share: Values = counts.hits / np.maximum(counts.found, 1)
-    return share
+    return counts.hits / np.maximum(counts.found, 1)
 
 
 def recall_within(counts: RadiusCounts) -> Values:
     """Recall of each radius: `hits_r / R`; returns `[q, K + 1]`. Example: hits 1 2, R = 2 gives 1/2 and 1."""
-    share: Values = counts.hits / np.maximum(counts.hits[:, -1:], 1)
-    return share
+    return counts.hits / np.maximum(counts.hits[:, -1:], 1)
 
 
 def empty_within(counts: RadiusCounts) -> NDArray[np.bool_]:
     """Whether each radius holds nothing, `found_r = 0`; returns `[q, K + 1]`. Example: found 0 4 is empty at 0."""
-    empty: NDArray[np.bool_] = counts.found == 0
-    return empty
-
-
-@dataclasses.dataclass(frozen=True)
-class PackedCodes:
-    """Packed codes `[n, ceil(K / 8)] uint8` of K `bits`, with what several metrics need computed once."""
-
-    codes: NDArray[np.uint8]
-    bits: int
-
-    @functools.cached_property
-    def unpacked(self) -> NDArray[np.uint8]:
-        """The bits `[n, K]`, 0 or 1."""
-        return unpack(self.codes, self.bits)
-
-    @functools.cached_property
-    def balance(self) -> Values:
-        """The balance `[K]` of each bit."""
-        return bit_balance(self.unpacked)
+    return counts.found == 0
 
 
 def bit_balance(bits: NDArray[np.integer]) -> Values:
@@ -84,8 +60,7 @@ def bit_balance(bits: NDArray[np.integer]) -> Values:
     is 1 in 7.
     """
     ones = bits.mean(axis=0)
-    balance: Values = np.minimum(ones, 1 - ones)
-    return balance
+    return np.minimum(ones, 1 - ones)
 
 
 def bit_correlation(bits: NDArray[np.integer]) -> float | None:

@@ -1,16 +1,24 @@
 """Codes and labels to metrics: every test image is a query, and a metric of a ranking is a mean over the queries."""
 
 import dataclasses
-from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mhcln.console import UserError
-from mhcln.evaluation import definitions, metrics, ranking
-from mhcln.evaluation.code_metrics import PackedCodes, count_within_radius
-from mhcln.evaluation.definitions import Given, Metric, PerQuery, Retrieved
+from mhcln.evaluation import metrics, ranking
+from mhcln.evaluation.code_metrics import count_within_radius
+from mhcln.evaluation.definitions import (
+    CODE_METRICS,
+    PUBLISHED_MAP,
+    RADIUS,
+    RADIUS_METRICS,
+    RANKING_METRICS,
+    Retrieved,
+)
 from mhcln.evaluation.metrics import Values
+from mhcln.hamming.codes import unpack
 from mhcln.storage.formats import Codes
 from mhcln.storage.results import ConfusedPair, Metrics
 
@@ -46,7 +54,7 @@ class Protocol:
 
     @property
     def has_relevant(self) -> NDArray[np.bool_]:
-        """Whether each query `[q]` has another image of its class to find."""
+        """Whether each query `[q]` has another image of its class to find; those that have not are in no mean."""
         available = np.bincount(self.labels[self.archive], minlength=len(self.class_names))
         return available[self.labels[self.queries]] > (self.query_positions is not None)
 
@@ -56,7 +64,7 @@ class Evaluation:
     """Everything that was measured.
 
     Attributes:
-        protocol: How.
+        protocol: How it was measured.
         metrics: Every metric of `mhcln.evaluation.definitions`, by name, as a fraction or a count.
         precision_by_radius: Mean precision within Hamming radius 0, 1, ..., K.
         recall_by_radius: Mean recall within the same radii.
@@ -66,7 +74,6 @@ class Evaluation:
         neighbours: `[q, k]` rows of the codes file, nearest first.
         distances: `[q, k]` their Hamming distances.
         average_precision: `[q]` published average precision at k.
-        has_relevant: `[q]` false for queries that have nothing to find, which are in no mean.
         confusion: `[c, c]` share of each class in what queries of a class retrieved.
     """
 
@@ -80,7 +87,6 @@ class Evaluation:
     neighbours: NDArray[np.int64]
     distances: NDArray[np.unsignedinteger]
     average_precision: Values
-    has_relevant: NDArray[np.bool_]
     confusion: Values
 
 
@@ -98,6 +104,8 @@ def choose_protocol(codes: Codes, archive: str, k: int) -> Protocol:
     Raises:
         UserError: There is no test image, less to find than `k`, or nothing to find for any query.
     """
+    if archive not in ARCHIVES:
+        raise UserError(f"archive={archive!r} is not one of {', '.join(ARCHIVES)}")
     part = np.array(codes.split)
     queries = np.flatnonzero(part == "test")
     searched = np.arange(len(part)) if archive == "all" else np.flatnonzero(part == archive)
@@ -130,38 +138,39 @@ def evaluate(codes: Codes, archive: str = "test", k: int = 20) -> Evaluation:
         UserError: As `choose_protocol`.
     """
     protocol = choose_protocol(codes, archive, k)
-    searched = codes.codes[protocol.archive]
-    blocks, neighbours, distances = [], [], []
-    for block in ranking.by_hamming(codes.codes[protocol.queries], searched, protocol.query_positions):
+    archive_codes = codes.codes[protocol.archive]
+    blocks = []
+    for block in ranking.by_hamming(codes.codes[protocol.queries], archive_codes, protocol.query_positions):
         retrieved = _retrieved(protocol, block)
         counts = count_within_radius(retrieved.relevant, block.distances, codes.bits)
-        blocks.append(_measured(definitions.RANKING_METRICS, retrieved) | _measured(definitions.RADIUS_METRICS, counts))
-        neighbours.append(protocol.archive[block.order[:, :k]])
-        distances.append(block.distances[:, :k].copy())  # a view would keep the whole block in memory
-    found = np.concatenate(neighbours)
-    has_relevant = protocol.has_relevant
+        blocks.append(
+            {
+                **{metric.name: metric.function(retrieved) for metric in RANKING_METRICS},
+                **{curve: metric.function(counts) for curve, metric in RADIUS_METRICS.items()},
+                "neighbours": protocol.archive[block.order[:, :k]],
+                "distances": block.distances[:, :k].copy(),  # a view would keep the whole block in memory
+            }
+        )
     per_query = _joined(blocks)
-    curves = {metric.name: per_query[metric.name][has_relevant].mean(axis=0) for metric in definitions.RADIUS_METRICS}
-    packed = PackedCodes(searched, codes.bits)
-    average_precision = per_query[definitions.PUBLISHED_MAP.name].astype(np.float64, copy=False)
+    neighbours, average_precision = per_query["neighbours"], per_query[PUBLISHED_MAP.name]
+    has_relevant = protocol.has_relevant
+    curves = {curve: per_query[curve][has_relevant].mean(axis=0).tolist() for curve in RADIUS_METRICS}
+    bits = unpack(archive_codes, codes.bits)
     labels = codes.labels[protocol.queries[has_relevant]]
-    confusion = metrics.confusion(labels, codes.labels[found[has_relevant]], len(codes.class_names))
+    confusion = metrics.confusion(labels, codes.labels[neighbours[has_relevant]], len(codes.class_names))
     return Evaluation(
         protocol=protocol,
         metrics={
             **_means(per_query, protocol),
-            **{name: float(curve[min(definitions.RADIUS, codes.bits)]) for name, curve in curves.items()},
-            **{metric.name: metric.function(packed) for metric in definitions.CODE_METRICS},
+            **{metric.name: curves[curve][min(RADIUS, codes.bits)] for curve, metric in RADIUS_METRICS.items()},
+            **{metric.name: metric.function(bits) for metric in CODE_METRICS},
         },
-        precision_by_radius=curves[definitions.RADIUS_PRECISION.name].tolist(),
-        recall_by_radius=curves[definitions.RADIUS_RECALL.name].tolist(),
-        empty_by_radius=curves[definitions.RADIUS_EMPTY.name].tolist(),
+        **curves,
         per_class=_per_class(average_precision[has_relevant], labels, codes.class_names),
         confused_pairs=_confused_pairs(confusion, codes.class_names),
-        neighbours=found,
-        distances=np.concatenate(distances),
+        neighbours=neighbours,
+        distances=per_query["distances"],
         average_precision=average_precision,
-        has_relevant=has_relevant,
         confusion=confusion,
     )
 
@@ -173,10 +182,10 @@ def evaluate_vectors(vectors: NDArray[np.float32], protocol: Protocol) -> Metric
     codes.
     """
     queries, archive = vectors[protocol.queries], vectors[protocol.archive]
-    blocks = [
-        _measured(definitions.RANKING_METRICS, _retrieved(protocol, block))
-        for block in ranking.by_cosine(queries, archive, protocol.query_positions)
-    ]
+    blocks = []
+    for block in ranking.by_cosine(queries, archive, protocol.query_positions):
+        retrieved = _retrieved(protocol, block)
+        blocks.append({metric.name: metric.function(retrieved) for metric in RANKING_METRICS})
     return _means(_joined(blocks), protocol)
 
 
@@ -186,19 +195,13 @@ def _retrieved(protocol: Protocol, block: ranking.Ranking) -> Retrieved:
     return Retrieved(relevant, block.distances, protocol.k)
 
 
-def _measured(chosen: Iterable[Metric[Given, PerQuery]], given: Given) -> dict[str, PerQuery]:
-    return {metric.name: metric.function(given) for metric in chosen}
-
-
-def _joined(blocks: list[dict[str, PerQuery]]) -> dict[str, PerQuery]:
+def _joined(blocks: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
-def _means(per_query: dict[str, PerQuery], protocol: Protocol) -> Metrics:
+def _means(per_query: dict[str, NDArray[Any]], protocol: Protocol) -> Metrics:
     chosen = protocol.has_relevant
-    return {
-        metric.key(protocol.k): float(per_query[metric.name][chosen].mean()) for metric in definitions.RANKING_METRICS
-    }
+    return {metric.key(protocol.k): float(per_query[metric.name][chosen].mean()) for metric in RANKING_METRICS}
 
 
 def _per_class(values: Values, labels: NDArray[np.int32], names: list[str]) -> dict[str, float]:

@@ -19,8 +19,7 @@ def average_precision(top: Relevance) -> Values:
     `top` is `[q, k] bool` in ranked order; returns `[q]`. Example: `[+ - +]` gives (1/1 + 2/3) / 2 = 5/6, but
     `[+ - -]` gives 1/1 / 1 = 1: one more hit can lower it, which is why there are the other denominators.
     """
-    score: Values = _sum_of_precisions(top) / np.maximum(top.sum(axis=1), 1)
-    return score
+    return _sum_of_precisions(top) / np.maximum(top.sum(axis=1), 1)
 
 
 def average_precision_min(top: Relevance, total: NDArray[np.integer]) -> Values:
@@ -30,20 +29,17 @@ def average_precision_min(top: Relevance, total: NDArray[np.integer]) -> Values:
     as `top`, k is at least R and this is average precision proper, `sum_i rel_i P_i / R`. Example: `[+ - +]` with
     R = 5 gives (1/1 + 2/3) / 3 = 5/9, and `[+ - -]` gives 1/3.
     """
-    score: Values = _sum_of_precisions(top) / np.maximum(np.minimum(top.shape[1], total), 1)
-    return score
+    return _sum_of_precisions(top) / np.maximum(np.minimum(top.shape[1], total), 1)
 
 
 def precision(top: Relevance) -> Values:
     """Share of the top k that is relevant: `hits_k / k`; returns `[q]`. Example: `[+ - +]` is 2/3."""
-    share: Values = top.mean(axis=1)
-    return share
+    return top.mean(axis=1)
 
 
 def recall(top: Relevance, total: NDArray[np.integer]) -> Values:
     """Share of the relevant that is in the top k: `hits_k / R`; returns `[q]`. Example: `[+ - +]` with R = 5 is 2/5."""
-    share: Values = top.sum(axis=1) / np.maximum(total, 1)
-    return share
+    return top.sum(axis=1) / np.maximum(total, 1)
 
 
 def mean_per_class(values: Values, labels: NDArray[np.integer], classes: int) -> Values:
@@ -59,8 +55,7 @@ def mean_per_class(values: Values, labels: NDArray[np.integer], classes: int) ->
     """
     counts = np.bincount(labels, minlength=classes)
     sums = np.bincount(labels, weights=values, minlength=classes)
-    means: Values = np.divide(sums, counts, out=np.full(classes, np.nan), where=counts > 0)
-    return means
+    return np.divide(sums, counts, out=np.full(classes, np.nan), where=counts > 0)
 
 
 def confusion(queries: NDArray[np.integer], found: NDArray[np.integer], classes: int) -> Values:
@@ -78,8 +73,7 @@ def confusion(queries: NDArray[np.integer], found: NDArray[np.integer], classes:
     """
     pairs = queries[:, None].astype(np.int64) * classes + found
     counts = np.bincount(pairs.ravel(), minlength=classes * classes).reshape(classes, classes)
-    shares: Values = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    return shares
+    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
 
 def _sum_of_precisions(relevant: Relevance) -> Values:

@@ -61,16 +61,14 @@ def by_cosine(queries: NDArray[np.float32], archive: NDArray[np.float32], exclud
     left, right = _unit(queries), _unit(archive)
 
     def distances(block: slice) -> NDArray[np.uint32]:
-        steps: NDArray[np.float32] = np.rint(np.maximum(1 - left[block] @ right.T, 0) * STEPS)
-        return steps.astype(np.uint32)
+        return np.rint(np.maximum(1 - left[block] @ right.T, 0) * STEPS).astype(np.uint32)
 
     return _blocks(len(left), len(right), exclude, distances)
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))[:, None]
-    unit: NDArray[np.float32] = vectors / np.where(lengths > 0, lengths, np.float32(1))
-    return unit
+    return vectors / np.where(lengths > 0, lengths, np.float32(1))
 
 
 def _blocks(

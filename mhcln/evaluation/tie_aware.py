@@ -77,8 +77,7 @@ def expected_average_precision(ties: TieGroups) -> Values:
     i = np.arange(1, ties.k + 1)
     more = (ties.p - 1) / np.maximum(ties.n - 1, 1)
     gains = ties.p / ties.n * (ties.B + 1 + (i - ties.N - 1) * more) / i
-    expected: Values = gains.sum(axis=1) / np.maximum(np.minimum(ties.k, ties.total), 1)
-    return expected
+    return gains.sum(axis=1) / np.maximum(np.minimum(ties.k, ties.total), 1)
 
 
 def worst_and_best(ties: TieGroups) -> tuple[Values, Values]:
@@ -119,5 +118,4 @@ def tied_at_cutoff(distances: Distances, k: int) -> NDArray[np.bool_]:
     """
     if k >= distances.shape[1]:
         return np.zeros(len(distances), bool)
-    tied: NDArray[np.bool_] = distances[:, k - 1] == distances[:, k]
-    return tied
+    return distances[:, k - 1] == distances[:, k]

@@ -40,8 +40,7 @@ def words(codes: NDArray[np.uint8]) -> Words:
     size = next((size for size in (2, 4) if width <= size), 8)
     if width % size:
         codes = np.pad(codes, [(0, 0), (0, -width % size)])
-    columns: Words = np.ascontiguousarray(np.ascontiguousarray(codes).view(f"u{size}").T)
-    return columns
+    return np.ascontiguousarray(np.ascontiguousarray(codes).view(f"u{size}").T)
 
 
 def sort_codes(codes: Words) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
@@ -64,7 +63,7 @@ def differing_bits(left: Words, right: Words) -> NDArray[np.unsignedinteger]:
 
     Its type is uint8 for codes of one word, uint16 for longer ones.
     """
-    count: NDArray[np.unsignedinteger] = np.bitwise_count(left[0] ^ right[0])
+    count = np.bitwise_count(left[0] ^ right[0])
     if len(left) > 1:
         count = count.astype(np.uint16)
         for a, b in zip(left[1:], right[1:], strict=True):

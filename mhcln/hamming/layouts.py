@@ -73,6 +73,7 @@ class DistinctCodes(Layout):
         """Look codes up at growing distance while that is cheaper than a scan, and scan for the queries left."""
         active = np.arange(queries.shape[1])
         distance = 0
+        # Only codes of one word can be looked up.
         while len(queries) == 1 and self._comparisons_saved(distance) * len(active) > STEP:
             for query, code in self._look_up(queries[0, active], distance):
                 self._offer(Candidates(active[query], code, np.full(len(code), distance)), best)
@@ -237,5 +238,4 @@ def _rows_nearer(found: Candidates, counts: NDArray[np.int64]) -> NDArray[np.flo
     place = (found.query - found.query.min()) * width + found.distance
     cells = (int(np.ptp(found.query)) + 1) * width
     rows_at = np.bincount(place, counts, minlength=cells).reshape(-1, width)  # [queries, distances]
-    nearer: NDArray[np.float64] = (np.cumsum(rows_at, axis=1) - rows_at).ravel()[place]
-    return nearer
+    return (np.cumsum(rows_at, axis=1) - rows_at).ravel()[place]

@@ -65,9 +65,8 @@ def _results_of(folder: Path, k: int, archive: str) -> Results:
     run = open_run(folder)
     if (folder / layout.RESULTS).is_file():
         stored = read_results(folder)
-        if (stored.k, stored.archive, stored.codes_sha256) == (k, archive, run.codes_sha256) and (
-            (stored.inputs, stored.config) == (run.inputs, run.config)
-        ):
+        asked = (k, archive, run.codes_sha256, run.inputs, run.config)
+        if (stored.k, stored.archive, stored.codes_sha256, stored.inputs, stored.config) == asked:
             return stored
     try:
         return measure(run, k, archive)[1]

@@ -6,23 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mhcln.evaluation.definitions import shared_names
-from mhcln.evaluation.evaluate import Protocol, evaluate_vectors
+from mhcln.evaluation.evaluate import Evaluation, evaluate_vectors
 from mhcln.storage import formats, layout
 from mhcln.storage.files import sha256_of
 from mhcln.storage.formats import Codes
-from mhcln.storage.results import Cost, Results
+from mhcln.storage.results import Cost
 from mhcln.storage.runs import Run
 
-FLOAT_BYTES = 4
 
-
-def compare_costs(run: Run, protocol: Protocol, results: Results) -> tuple[list[Cost], list[str]]:
-    """Evaluate the vectors that the codes of a run stand for, as far as they are there.
-
-    Args:
-        run: The run.
-        protocol: How its codes were evaluated.
-        results: What came out for the codes.
+def compare_costs(run: Run, evaluation: Evaluation) -> tuple[list[Cost], list[str]]:
+    """Evaluate the vectors that the codes of a run stand for, as far as they are there, as the codes were evaluated.
 
     Returns:
         One entry for each that is there, and a note for each that is not.
@@ -35,9 +28,10 @@ def compare_costs(run: Run, protocol: Protocol, results: Results) -> tuple[list[
             notes.append(f"no comparison with the {what}: {reason}")
             continue
         width = vectors.shape[1]
-        costs.append(Cost(what, f"{width} floats", width * FLOAT_BYTES, evaluate_vectors(vectors, protocol)))
+        metrics = evaluate_vectors(vectors, evaluation.protocol)
+        costs.append(Cost(what, f"{width} floats", width * vectors.itemsize, metrics))
     bits = run.codes.bits
-    metrics = {name: results.metrics[name] for name in shared_names(results.k)}
+    metrics = {name: evaluation.metrics[name] for name in shared_names(evaluation.protocol.k)}
     return [*costs, Cost("codes", f"{bits} bits", (bits + 7) // 8, metrics)], notes
 
 

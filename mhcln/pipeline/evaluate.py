@@ -2,7 +2,6 @@
 
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +78,7 @@ def measure(run: Run, k: int, archive: str) -> tuple[Evaluation, Results]:
         k=k,
         archive=archive,
         queries=len(evaluation.protocol.queries),
-        queries_left_out=int((~evaluation.has_relevant).sum()),
+        queries_left_out=int((~evaluation.protocol.has_relevant).sum()),
         searched=evaluation.protocol.reach,
         metrics=evaluation.metrics,
         precision_by_radius=evaluation.precision_by_radius,
@@ -113,12 +112,10 @@ def evaluate_run(dump_dir: Path, run_name: str | None, options: EvalOptions, con
     Raises:
         UserError: The run cannot be evaluated; or, once results are written, images for the pictures are missing.
     """
-    if options.images_dir is not None and not options.images_dir.is_dir():
-        raise UserError(f"--images_dir={options.images_dir} is not a folder; give the one that holds the class folders")
     run = open_run(runs.choose_run(dump_dir, run_name))
     with locked(run.folder):
         evaluation, results = measure(run, options.k, options.archive)
-        costs, notes = compare_costs(run, evaluation.protocol, results)
+        costs, notes = compare_costs(run, evaluation)
         results = dataclasses.replace(results, costs=costs)
         removed = _remove_old_results(run.folder)
         write_results(run.folder, results)
@@ -148,19 +145,17 @@ def _remove_old_results(folder: Path) -> int:
 
 def _write_queries(run: Run, evaluation: Evaluation) -> None:
     """Write `results.csv`: a line per query with its index in the test set, its hits and its average precision."""
-    header = ["index", "path", "class", f"AP@{evaluation.protocol.k}", "right", "farthest", "nearest_wrong"]
-    write_csv(run.folder / layout.QUERY_RESULTS, header, _query_rows(run.codes, evaluation))
-
-
-def _query_rows(codes: Codes, evaluation: Evaluation) -> Iterator[Sequence[object]]:
-    right = _hits(codes, evaluation)
-    for index, row in enumerate(evaluation.protocol.queries.tolist()):
+    codes, protocol, right, rows = run.codes, evaluation.protocol, _hits(run.codes, evaluation), []
+    has_relevant = protocol.has_relevant
+    for index, row in enumerate(protocol.queries.tolist()):
         wrong = evaluation.neighbours[index][~right[index]]
-        score = f"{evaluation.average_precision[index]:.6f}" if evaluation.has_relevant[index] else ""
+        score = f"{evaluation.average_precision[index]:.6f}" if has_relevant[index] else ""
         nearest_wrong = codes.paths[wrong[0]] if len(wrong) else ""
         name = codes.class_names[codes.labels[row]]
         farthest = evaluation.distances[index, -1]
-        yield [index, codes.paths[row], name, score, right[index].sum(), farthest, nearest_wrong]
+        rows.append([index, codes.paths[row], name, score, right[index].sum(), farthest, nearest_wrong])
+    header = ["index", "path", "class", f"AP@{protocol.k}", "right", "farthest", "nearest_wrong"]
+    write_csv(run.folder / layout.QUERY_RESULTS, header, rows)
 
 
 def _hits(codes: Codes, evaluation: Evaluation) -> NDArray[np.bool_]:
@@ -172,12 +167,13 @@ def _draw(run: Run, sampled: list[SampledQuery], images_dir: Path | None, consol
     """Draw the sampled queries; return those that were drawn."""
     if not sampled:
         return []
-    if images_dir is None and not run.inputs.images_dir:
+    folder = images_dir or run.inputs.images_dir
+    if not folder:
         console.warn("no pictures: nothing tells where the images are; give --images_dir, or --interval=0")
         return []
     codes = run.codes
     class_names = datasets.display_names(run.inputs.dataset, codes.class_names)
-    source = ImageSource(images_dir or Path(run.inputs.images_dir or ""), codes.paths, codes.labels, class_names)
+    source = ImageSource(Path(folder), codes.paths, codes.labels, class_names)
     pictures.draw(run.folder, sampled, source, console)
     console.say(f"{len(sampled)} pictures: {run.folder / layout.PICTURES}")
     return sampled

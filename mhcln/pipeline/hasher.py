@@ -52,11 +52,7 @@ class Hasher:
     @classmethod
     def of_run(cls, run: Run) -> Hasher:
         """Open the network of a run that was read already; raises UserError as `load` does."""
-        path = run.checked(layout.MODEL)
-        if path is None or path.name not in run.files:
-            raise UserError(f"{run.folder} holds no model.keras that run.json tells of; make it with {layout.TRAIN}")
-        network = keras.models.load_model(path, safe_mode=True, compile=False)
-        extractor = run.inputs.extractor or ""
+        network, extractor = load_network(run), run.inputs.extractor or ""
         return cls(network, extractor, _model_file(run.folder.parent, extractor))
 
     @property
@@ -104,19 +100,29 @@ class Hasher:
         Raises:
             UserError: An image cannot be read, or the backbone is gone.
         """
-        backbone = self.open_backbone(Quiet(), Path(model_dir) if model_dir is not None else None)
+        if not paths:
+            return self.encode(np.empty((0, self.network.input_shape[1]), np.float32))
+        backbone = self.open_backbone(Path(model_dir) if model_dir is not None else None)
         vectors, problems = loader.describe([Path(path) for path in paths], backbone)
         if problems:
             raise UserError(str(problems[min(problems)]))
         return self.encode(vectors)
 
-    def open_backbone(self, console: Console, model_dir: Path | None = None) -> Backbone:
+    def open_backbone(self, model_dir: Path | None = None) -> Backbone:
         """Open the backbone that described the training images, from where it was or from `model_dir`.
 
         Raises:
             UserError: Its weights are gone or are others, or nothing says which backbone it was.
         """
-        return reopen_backbone(Recipe.parse(self.extractor), self.model_file, model_dir, console)
+        return reopen_backbone(Recipe.parse(self.extractor), self.model_file, model_dir)
+
+
+def load_network(run: Run) -> keras.Model:
+    """Open the network of a run; raises UserError if it is not the one that made the run's codes."""
+    path = run.checked(layout.MODEL)
+    if path is None or path.name not in run.files:
+        raise UserError(f"{run.folder} holds no model.keras that run.json tells of; make it with {layout.TRAIN}")
+    return keras.models.load_model(path, safe_mode=True, compile=False)
 
 
 def _model_file(dump_dir: Path, extractor: str) -> str:

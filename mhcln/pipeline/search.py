@@ -4,7 +4,6 @@ import dataclasses
 import os
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from mhcln.data import datasets
 from mhcln.data.images import ImageError
 from mhcln.hamming.index import Index
 from mhcln.pipeline.evaluate import open_run
-from mhcln.pipeline.hasher import Hasher
+from mhcln.pipeline.hasher import Hasher, load_network
 from mhcln.reporting import neighbours
 from mhcln.reporting.neighbours import Neighbours
 from mhcln.storage import formats, layout, runs
@@ -56,8 +55,6 @@ def search(options: SearchOptions, console: Console) -> None:
     Raises:
         UserError: The run or the images do not allow it.
     """
-    if options.images_dir is not None and not options.images_dir.is_dir():
-        raise UserError(f"--images_dir={options.images_dir} is not a folder; give the one that holds the class folders")
     run = open_run(runs.choose_run(options.dump_dir, options.run_name))
     with locked(run.folder):
         if options.add is not None:
@@ -82,7 +79,7 @@ def add_images(run: Run, added_dir: Path, console: Console) -> None:
             f"{run.inputs.extractor!r}; extract them again with the same backbone and flags"
         )
     addition = Addition(
-        codes=Hasher.of_run(run).encode(features.vectors, f"the backbone of {added_dir}"),
+        codes=Hasher(load_network(run)).encode(features.vectors, f"the backbone of {added_dir}"),
         bits=run.codes.bits,
         labels=images.labels,
         paths=images.paths,
@@ -110,13 +107,13 @@ def query_images(run: Run, options: SearchOptions, console: Console) -> None:
         UserError: There is nothing to search with or in; or, once the others are searched, some images are not usable.
     """
     watch = Stopwatch()
-    queries = find_queries(options.query or "", sys.stdin.buffer if options.query == "-" and sys.stdin else ())
+    queries = find_queries(options.query or "")
     class_names = datasets.display_names(run.inputs.dataset, run.codes.class_names)
     archive = load_archive(run, options.archive, class_names, options.images_dir)
     index = Index(archive.codes)
     watch.lap("archive")
     hasher = Hasher.of_run(run)
-    backbone = hasher.open_backbone(console, options.model_dir)
+    backbone = hasher.open_backbone(options.model_dir)
     backbone.features(np.zeros((1, *backbone.scaling.size, 3), np.float32))  # the first call compiles the network
     watch.lap("backbone and model")
     vectors, problems = loader.describe(queries, backbone)
@@ -125,9 +122,7 @@ def query_images(run: Run, options: SearchOptions, console: Console) -> None:
             problems[row] = ImageError(query, "its name cannot be printed")
     watch.lap("features", len(queries))
     good = [row for row in range(len(queries)) if row not in problems]
-    codes = np.empty((0, archive.codes.shape[1]), np.uint8)
-    if good:
-        codes = hasher.encode(vectors[good], f"the backbone {backbone.extractor!r}")
+    codes = hasher.encode(vectors[good], f"the backbone {backbone.extractor!r}")
     watch.lap("codes", len(good))
     rows, distances = index.search(codes, min(options.k, len(archive)))
     watch.lap("search", len(good))
@@ -160,14 +155,15 @@ class Stopwatch:
         return ", ".join(self._laps)
 
 
-def find_queries(query: str, standard_input: Iterable[bytes]) -> list[Path]:
+def find_queries(query: str) -> list[Path]:
     """Return the images that `--query` names: one file, all images under a folder, or "-" for a list on stdin.
 
     Raises:
         UserError: There are none.
     """
     if query == "-":
-        paths = [Path(os.fsdecode(line.strip())) for line in standard_input if line.strip()]
+        lines = sys.stdin.buffer if sys.stdin else ()  # a process without standard input has None
+        paths = [Path(os.fsdecode(line.strip())) for line in lines if line.strip()]
         if not paths:
             raise UserError("--query=- found no path on standard input; give one image path a line")
         return paths

@@ -55,10 +55,10 @@ def train_runs(options: TrainOptions, console: Console) -> None:
     features = formats.read_features(options.dump_dir)
     if features.images.skipped:
         console.warn(f"features.npz lacks {features.images.skipped} images that could not be read; see skipped.csv")
+    iterations = options.iterations or usual_iterations(options.config.loss, features.images.dataset)
     for bits in options.bits:
         for seed in options.seeds:
-            usual = usual_iterations(options.config.loss, features.images.dataset)
-            config = dataclasses.replace(options.config, bits=bits, seed=seed, iterations=options.iterations or usual)
+            config = dataclasses.replace(options.config, bits=bits, seed=seed, iterations=iterations)
             _train_one(options, config, features, console)
 
 
@@ -137,8 +137,7 @@ def _train_run(folder: Path, record: RunRecord, data: TrainingData, checkpoint: 
     loop.train(learner, progress, config.iterations, console, checkpoint, validation, folder.name)
     network = trained_network(learner, config, validation)
     if validation:
-        best = f"{validation.best:.4f} mAP@20 of held-back images"
-        console.say(f"best at iteration {validation.best_iteration}: {best}")
+        console.say(f"best at iteration {validation.best_iteration}: {validation.best:.4f} mAP@20 of held-back images")
     columns = loop.columns(learner, validation)
     _write_files(folder, network, data, columns, progress)
     outcome = Outcome(

@@ -57,7 +57,7 @@ def prepare(data: TrainingData, config: TrainConfig, console: Console) -> tuple[
     Raises:
         UserError: The images do not allow the training.
     """
-    vectors, images = data.features.vectors, data.features.images
+    vectors, images, method = data.features.vectors, data.features.images, METHODS[config.loss]
     rows, validation = data.train, None
     if config.validate:
         held = splits.hold_back(images.labels[rows], config.validate, config.seed)
@@ -66,9 +66,8 @@ def prepare(data: TrainingData, config: TrainConfig, console: Console) -> tuple[
             raise UserError(f"--validate holds back {len(watched)} images, too few to watch; leave it out")
         validation = Validation(vectors[watched], images.labels[watched], config.patience)
     training_vectors, labels = vectors[rows], images.labels[rows]
-    _warn_of_images(training_vectors, labels, images.class_names, METHODS[config.loss].needs_pairs, console)
-    method = METHODS[config.loss].build(config, labels, vectors.shape[1])
-    return Learner(method, training_vectors, labels), validation
+    _warn_of_images(training_vectors, labels, images.class_names, method.needs_pairs, console)
+    return Learner(method.build(config, labels, vectors.shape[1]), training_vectors, labels), validation
 
 
 def _warn_of_images(

@@ -68,8 +68,8 @@ def to_json(found: Neighbours, archive: Archive, run_name: str) -> dict[str, obj
         }
         for rank, (row, distance) in enumerate(zip(found.rows.tolist(), found.distances.tolist(), strict=True), 1)
     ]
-    searched = {"run": run_name, "bits": archive.bits, "searched": len(archive)}
-    return {"query": str(found.query), **searched, "found": entries}
+    query = str(found.query)
+    return {"query": query, "run": run_name, "bits": archive.bits, "searched": len(archive), "found": entries}
 
 
 def draw(found: Neighbours, archive: Archive, path: Path, console: Console) -> None:

@@ -39,9 +39,9 @@ HISTORY_NAMES = {
 }
 HISTORY_POINTS = 400  # a chart is 300 pixels wide
 RADII = 10  # the table of radii has 0 to 10, and the largest
-SETUP = (
+SETUP = (  # keys of results.json
     *("extractor", "split_rule", "split_ratio", "split_seed", "contaminated", "loss", "alpha", "batch_size"),
-    *("iterations", "seed", "precision", "training_seconds", "tensorflow", "device"),
+    *("iterations", "seed", "precision", "training_seconds", "tensorflow", "device", "codes_sha256"),
 )
 
 _number = functools.partial(summary.number, missing="–", separator=",")
@@ -133,8 +133,8 @@ def _lead(results: Results) -> str:
     stamp = f'<p class="stamp" role="note">{escape(results.stamp)}</p>' if results.stamp else ""
     k = results.k
     headline = "".join(
-        f"<div><dt>{text.format(k=k)}</dt><dd>{_number(results.metrics[metric.key(k)])}</dd></div>"
-        for metric, text in HEADLINE.items()
+        f"<div><dt>{name.format(k=k)}</dt><dd>{_number(results.metrics[metric.key(k)])}</dd></div>"
+        for metric, name in HEADLINE.items()
     )
     return f'<p class="setup">{escape(text)}</p>{stamp}<dl class="headline">{headline}</dl>'
 
@@ -214,17 +214,16 @@ def _history(history: Mapping[str, Sequence[float]]) -> str:
         if name == "iteration" or len(points) < 2:
             continue
         heading = HISTORY_NAMES.get(name, name.replace("_", " "))
-        axes = Axis("iteration", 0, points[-1][0], 4), svg.axis_over("", [y for _, y in points])
+        axes = Axis("iteration", 0, points[-1][0], 4), svg.axis_over([y for _, y in points])
         charts.append(f"<figure><h3>{escape(heading)}</h3>{svg.curve(heading, *axes, points)}</figure>")
     return f'<div class="charts">{"".join(charts)}</div>'
 
 
 def _setup(results: Results) -> str:
-    setup = results.setup()
-    values = {**{name: setup[name] for name in SETUP}, "codes_sha256": results.codes_sha256}
+    content = results.to_json()
     rows = "".join(
-        f"<dt>{name.replace('_', ' ')}</dt><dd>{escape(str(value))}</dd>"
-        for name, value in values.items()
-        if value is not None
+        f"<dt>{name.replace('_', ' ')}</dt><dd>{escape(str(content[name]))}</dd>"
+        for name in SETUP
+        if content[name] is not None
     )
     return f"<footer><h2>Set-up</h2><dl>{rows}</dl></footer>\n"

@@ -40,13 +40,13 @@ class Axis:
         return (value - self.low) / (self.high - self.low)
 
 
-def axis_over(name: str, values: Sequence[float], steps: int = 5) -> Axis:
-    """Return an axis that holds all values, and 0 if that is near; with a margin if the values are all the same."""
+def axis_over(values: Sequence[float]) -> Axis:
+    """Return a nameless axis that holds all values, and 0 if that is near; with a margin if all are the same."""
     low, high = min(values), max(values)
     if 0 < low < high / 2:
         low = 0.0
     margin = 0.0 if high > low else max(abs(high) * 0.1, 1e-6)
-    return Axis(name, low - margin, high + margin, steps)
+    return Axis("", low - margin, high + margin)
 
 
 def curve(title: str, x: Axis, y: Axis, points: Sequence[tuple[float, float]], names: Sequence[str] = ()) -> str:

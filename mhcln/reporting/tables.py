@@ -114,18 +114,13 @@ def _split(contaminated: int | None) -> str:
 
 def _note(results: Results) -> str:
     inputs, config = results.inputs, results.config
-    parts = []
-    if inputs.contaminated:
-        parts.append("some test images were also trained on")
+    parts = ["some test images were also trained on"] if inputs.contaminated else []
     if inputs.split_ratio:
         parts.append(f"{inputs.split_ratio:.0%} train ({inputs.split_rule})")
     if config:
-        parts.append(f"{config.iterations:,} iterations")
-        parts.append(f"batch {config.batch_size}")
-        parts.append(f"ALPHA {config.alpha:g}")
-        parts.append(config.precision)
-    parts.append(f"searched: {results.archive}")
-    parts.append(f"features: {inputs.extractor or 'unknown'}")
+        parts += [f"{config.iterations:,} iterations", f"batch {config.batch_size}"]
+        parts += [f"ALPHA {config.alpha:g}", config.precision]
+    parts += [f"searched: {results.archive}", f"features: {inputs.extractor or 'unknown'}"]
     return ", ".join(parts)
 
 

@@ -4,7 +4,8 @@ In come dataclasses of arrays and settings, out come files; and back. What the n
 
 - `layout`: names of all files and folders, and which script makes them.
 - `files`: atomic replacement, folder locks, checked reading of `.npz` and `.json`.
-- `source`, `formats`: what `features.npz`, `split.npz`, `codes.npz`, `activations.npz` and additions hold.
+- `source`: a file while it is read: its format, and its content as a checked dataclass.
+- `formats`: what `features.npz`, `split.npz`, `codes.npz`, `activations.npz` and additions hold.
 - `run_record`, `runs`: what a training run depends on (`run.json`), and the folder of a finished run.
 - `results`: `results.json`.
 - `checkpoints`, `partial_features`: unfinished training and extraction, to be continued.

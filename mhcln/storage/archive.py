@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -67,26 +66,33 @@ def load_archive(run: Run, which: str, class_names: list[str], images_dir: Path 
         UserError: The archive is empty, or an addition is damaged or was made by another model.
     """
     codes = run.codes
-    rows = np.array([which in ("all", side) for side in codes.split], bool)
-    additions = [_read_addition(path, run) for path in _addition_paths(run.folder)] if which == "all" else []
-    paths = [
-        [path for path, used in zip(codes.paths, rows, strict=True) if used],
-        *(added.paths for added in additions),
+    rows = np.flatnonzero([which in ("all", side) for side in codes.split])
+    parts = [
+        Addition(
+            codes=codes.codes[rows],
+            bits=codes.bits,
+            labels=codes.labels[rows],
+            paths=[codes.paths[row] for row in rows],
+            class_names=class_names,
+            images_dir=str(images_dir or run.inputs.images_dir or ""),
+            extractor=run.inputs.extractor or "",
+            model_sha256=run.files.get(layout.MODEL, ""),
+        )
     ]
-    sizes = [len(part) for part in paths]
+    if which == "all":
+        parts += [_read_addition(path, run) for path in _addition_paths(run.folder)]
+    sizes = [len(part.paths) for part in parts]
     if not sum(sizes):
         advice = f"add images with {layout.ADD}" if which == "all" else "choose another --archive"
         raise UserError(f"{run.folder} has no images in --archive={which}; {advice}")
-    labels, names = _merge_classes(
-        [(codes.labels[rows], class_names), *((added.labels, added.class_names) for added in additions)]
-    )
+    labels, names = _merge_classes(parts)
     return Archive(
-        codes=np.concatenate([codes.codes[rows], *(added.codes for added in additions)]),
+        codes=np.concatenate([part.codes for part in parts]),
         bits=codes.bits,
         labels=labels,
-        paths=list(itertools.chain.from_iterable(paths)),
-        folders=np.repeat(np.arange(len(sizes), dtype=np.int32), sizes),
-        images_dirs=[str(images_dir or run.inputs.images_dir or ""), *(added.images_dir for added in additions)],
+        paths=list(itertools.chain.from_iterable(part.paths for part in parts)),
+        folders=np.repeat(np.arange(len(parts), dtype=np.int32), sizes),
+        images_dirs=[part.images_dir for part in parts],
         class_names=names,
     )
 
@@ -127,13 +133,10 @@ def _read_addition(path: Path, run: Run) -> Addition:
     raise UserError(f"{path} holds {what}; remove it, or add its images again with {layout.ADD}")
 
 
-def _merge_classes(
-    parts: Sequence[tuple[NDArray[np.int32], Sequence[str]]],
-) -> tuple[NDArray[np.int32], list[str]]:
+def _merge_classes(parts: list[Addition]) -> tuple[NDArray[np.int32], list[str]]:
     """Number the labels of all parts into one list of class names, in which equal names are one class."""
-    names = list(dict.fromkeys(name for _, class_names in parts for name in class_names))
+    names = list(dict.fromkeys(name for part in parts for name in part.class_names))
     number_of = {name: number for number, name in enumerate(names)}
-    merged = [
-        np.array([*(number_of[name] for name in class_names), -1], np.int32)[labels] for labels, class_names in parts
-    ]
+    numbers = [np.array([*(number_of[name] for name in part.class_names), -1], np.int32) for part in parts]
+    merged = [new[part.labels] for new, part in zip(numbers, parts, strict=True)]
     return np.concatenate(merged), names

@@ -102,9 +102,8 @@ def sha256_of(path: Path) -> str:
 
 def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write named arrays as an uncompressed `.npz`, whole or not at all; the same arrays give the same bytes."""
-    content: dict[str, Any] = {name: np.asarray(value) for name, value in arrays.items()}
     with replacing(path) as part, part.open("wb") as handle:
-        np.savez(handle, **content)
+        np.savez(handle, **arrays)
 
 
 def read_npz(path: Path, made_by: str, names: Collection[str] | None = None) -> dict[str, AnyArray]:

@@ -128,7 +128,8 @@ def read_features(path: str | Path) -> Features:
     """
     path = Path(path)
     source = Source(path if path.suffix == ".npz" else path / layout.FEATURES, layout.EXTRACT)
-    images, vectors = _image_table(source, "features")
+    images, arrays = _image_table(source, ("features",))
+    vectors = arrays["features"]
     source.require(vectors.ndim == 2 and len(vectors) == len(images), "rows and paths differ")
     source.require(vectors.dtype == np.float32, "features are not float32")
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
@@ -141,19 +142,15 @@ def read_features(path: str | Path) -> Features:
 
 
 def read_image_table(dump_dir: Path) -> ImageTable:
-    """Read `features.npz` without the features themselves, which stay in the file.
-
-    Raises:
-        UserError: The file is missing or damaged.
-    """
+    """Read `features.npz` but for the features themselves; raises UserError if it is missing or damaged."""
     return _image_table(Source(dump_dir / layout.FEATURES, layout.EXTRACT))[0]
 
 
-def _image_table(source: Source, *vectors: str) -> tuple[ImageTable, AnyArray]:
-    images, arrays = source.read(ImageTable, vectors)
+def _image_table(source: Source, also: tuple[str, ...] = ()) -> tuple[ImageTable, dict[str, AnyArray]]:
+    images, arrays = source.read(ImageTable, also)
     source.require_labels(images.labels, images.class_names, len(images))
     source.require_different(images.paths)
-    return images, arrays.get("features", np.empty(0))
+    return images, arrays
 
 
 def write_split(path: Path, content: Split) -> None:
@@ -162,10 +159,9 @@ def write_split(path: Path, content: Split) -> None:
 
 
 def read_split(path: Path) -> Split:
-    """Read a split file. Whether it leaks test images into training, `mhcln.data.splits.check` says.
+    """Read a split file; raises UserError if it is missing or damaged.
 
-    Raises:
-        UserError: The file is missing or damaged.
+    Whether it leaks test images into training, `mhcln.data.splits.check` says.
     """
     source = Source(path, layout.GENERATE)
     content, _ = source.read(Split)
@@ -196,18 +192,12 @@ def write_codes(run_dir: Path, content: Codes) -> None:
 
 
 def read_codes(run_dir: Path) -> Codes:
-    """Read `codes.npz` of a training run.
-
-    Raises:
-        UserError: The file is missing or damaged.
-    """
+    """Read `codes.npz` of a training run; raises UserError if it is missing or damaged."""
     source = Source(run_dir / layout.CODES, layout.TRAIN)
     content, _ = source.read(Codes)
     source.require(len(content.split) == len(content.paths), "split and paths differ in length")
     source.require(set(content.split) <= {"train", "test"}, 'split holds more than "train" and "test"')
-    source.require_codes(content.codes, content.bits, len(content.paths))
-    source.require_labels(content.labels, content.class_names, len(content.paths))
-    source.require_different(content.paths)
+    _require_codes(source, content)
     return content
 
 
@@ -217,10 +207,10 @@ def write_activations(run_dir: Path, content: Activations) -> None:
 
 
 def read_activations(run_dir: Path, bits: int) -> Activations | None:
-    """Read `activations.npz` of a training run; None if it does not hold `bits` float32 for each of its paths.
+    """Read `activations.npz` of a training run; raises UserError if it is missing or damaged.
 
-    Raises:
-        UserError: The file is missing or damaged.
+    Returns:
+        None if it does not hold `bits` float32 for each of its paths.
     """
     arrays = read_npz(run_dir / layout.ACTIVATIONS, layout.TRAIN, ["activations", "paths"])
     values, paths = arrays.get("activations"), arrays.get("paths", np.array([])).tolist()
@@ -235,23 +225,27 @@ def write_addition(path: Path, content: Addition) -> None:
 
 
 def read_addition(path: Path) -> Addition:
-    """Read an addition to the archive of a training run.
-
-    Raises:
-        UserError: The file is missing or damaged.
-    """
+    """Read an addition to the archive of a training run; raises UserError if it is missing or damaged."""
     source = Source(path, layout.ADD)
     content, _ = source.read(Addition)
-    source.require_codes(content.codes, content.bits, len(content.paths))
+    _require_codes(source, content)
+    return content
+
+
+def _require_codes(source: Source, content: Codes | Addition) -> None:
+    """Require packed codes, padded with zeros, and a label and a path of its own for each image."""
+    codes, bits, shape = content.codes, content.bits, (len(content.paths), (content.bits + 7) // 8)
+    source.require(bits >= 1, f"bits is {bits}")
+    source.require(codes.shape == shape, f"codes are {codes.shape}, not {shape}")
+    source.require(codes.dtype == np.uint8, "codes are not uint8")
+    if bits % 8:
+        padding = codes[:, -1] & (0xFF >> bits % 8)
+        source.require(not padding.any(), f"codes have bits beyond the {bits} they claim")
     source.require_labels(content.labels, content.class_names, len(content.paths))
     source.require_different(content.paths)
-    return content
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     # an empty list would become float64
-    arrays = {
-        name: np.asarray(value, dtype=np.str_) if isinstance(value, list) else np.asarray(value)
-        for name, value in content.items()
-    }
+    arrays = {name: np.array(value, np.str_) if isinstance(value, list) else value for name, value in content.items()}
     write_npz(path, {**arrays, "format": np.int64(FORMAT)})

@@ -41,17 +41,15 @@ ARCHIVES = "archives"
 TABLE = "table.md"
 TABLE_CSV = "table.csv"
 
-_SPLITS = "split_seed*.npz"
-
 
 def split_path(dump_dir: Path, seed: int) -> Path:
-    """Return the file of the split of a seed, where several splits were made."""
+    """Return the file of the split of a seed, if several splits were made."""
     return dump_dir / f"split_seed{seed}.npz"
 
 
 def split_paths(dump_dir: Path) -> list[Path]:
     """Return the files of all splits, if several were made; sorted by name."""
-    return sorted(dump_dir.glob(_SPLITS))
+    return sorted(dump_dir.glob("split_seed*.npz"))
 
 
 def run_name(bits: int, loss: str, seed: int | None) -> str:

@@ -25,7 +25,7 @@ class ExtractionJob:
         images_dir: Folder of the images, absolute.
         paths: Path of each image, relative to `images_dir`.
         stamps: `[n, 3] int64`: size, time of change and time of status change of each file in bytes and nanoseconds,
-            -1 for a file that does not exist. Another image under the same name is noticed by them.
+            -1 for a file that does not exist. They differ if another image has taken a file's name.
         extractor: The backbone and its settings.
         batch_size: Images per batch.
     """
@@ -54,9 +54,9 @@ class ExtractionJob:
     def key(self, rows: range | None = None) -> str:
         """Return a checksum of what decides the features of these rows (all if None), in this order and batch size."""
         rows = range(len(self.paths)) if rows is None else rows
-        content: list[object] = [self.images_dir, self.extractor, self.batch_size]
-        content += [[self.paths[row], *self.stamps[row].tolist()] for row in rows]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        files = [[self.paths[row], *self.stamps[row].tolist()] for row in rows]
+        content = json.dumps([self.images_dir, self.extractor, self.batch_size, *files])
+        return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""The content of `results.json`: every figure of an evaluation, and the set-up that produced it."""
+"""The content of `results.json`: every metric of an evaluation, and the set-up that produced it."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,7 +7,8 @@ from typing import Any
 
 from mhcln.console import UserError
 from mhcln.storage import layout, source
-from mhcln.storage.run_record import RunInputs, TrainConfig, part
+from mhcln.storage.run_record import RunInputs, TrainConfig
+from mhcln.storage.source import Source
 
 Metrics = dict[str, float | int | None]
 
@@ -44,7 +45,7 @@ class Results:
 
     Attributes:
         run: Name of the run's folder.
-        stamp: What must stand beside every figure of a contaminated run; None for a clean one.
+        stamp: What must stand beside the metrics of a contaminated run; None for a clean one.
         k: The cut-off.
         archive: Which images were searched: "test", "train" or "all".
         queries: Number of test images.
@@ -93,7 +94,7 @@ class Results:
     costs: list[Cost]
 
     def setup(self) -> dict[str, str | int | float | None]:
-        """Return what produced the figures, by name: the data, the training, the machine."""
+        """Return what produced the metrics, by name: the data, the training, the machine."""
         config = vars(self.config) if self.config else dict.fromkeys(vars(TrainConfig()))
         machine = {name: getattr(self, name) for name in ("training_seconds", "device", "tensorflow")}
         return {**vars(self.inputs), **config, **machine, "bits": self.bits}
@@ -111,6 +112,7 @@ class Results:
     @classmethod
     def from_json(cls, content: Mapping[str, Any], path: Path) -> "Results":
         """Take apart the flat keys of `results.json`; raises UserError if one is missing."""
+        made = Source(path, layout.EVALUATE)
         flat = {field.name for field in dataclasses.fields(cls)} - {"metrics", "inputs", "config"}
         missing = sorted(flat - content.keys())
         if missing:
@@ -122,8 +124,8 @@ class Results:
                 "metrics": {name: value for name, value in content.items() if name not in flat | setup},
                 "confused_pairs": [ConfusedPair(**pair) for pair in content["confused_pairs"]],
                 "costs": [_cost(**cost) for cost in content["costs"]],
-                "inputs": part(RunInputs, content, path),
-                "config": part(TrainConfig, content, path) if content.get("loss") is not None else None,
+                "inputs": made.parse(RunInputs, content),
+                "config": made.parse(TrainConfig, content) if content.get("loss") is not None else None,
             }
         except TypeError as error:
             raise UserError(f"{path} is damaged ({error}); make it again with {layout.EVALUATE}") from None

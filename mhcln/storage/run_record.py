@@ -3,18 +3,11 @@
 import dataclasses
 import hashlib
 import json
-import math
-import types
-import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
 
-from mhcln.console import UserError
 from mhcln.storage import layout
-
-Kind = TypeVar("Kind")
-_SHOWN = 16  # characters of a value in a message
+from mhcln.storage.source import Source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,47 +108,13 @@ class RunRecord:
 
     def to_json(self) -> dict[str, object]:
         """Return the flat keys of `run.json`."""
-        outcome = (
-            {name: value for name, value in vars(self.outcome).items() if value is not None} if self.outcome else {}
-        )
-        return {**vars(self.inputs), **vars(self.config), **outcome, "done": self.outcome is not None}
+        outcome = vars(self.outcome) if self.outcome else {}
+        known = {name: value for name, value in outcome.items() if value is not None}
+        return {**vars(self.inputs), **vars(self.config), **known, "done": self.outcome is not None}
 
     @classmethod
     def from_json(cls, content: Mapping[str, object], path: Path) -> "RunRecord":
         """Take apart the flat keys of `run.json`; raises UserError if one is missing or of another type."""
-        outcome = part(Outcome, content, path) if content.get("done") is True else None
-        return cls(part(RunInputs, content, path), part(TrainConfig, content, path, complete=True), outcome)
-
-
-def part(kind: type[Kind], content: Mapping[str, object], path: Path, complete: bool = False) -> Kind:
-    """Build a dataclass from JSON; `complete` asks for every field, even for one that has a default."""
-    hints = typing.get_type_hints(kind)
-    fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(kind)  # type: ignore[arg-type]
-    optional = {
-        f.name for f in fields if f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
-    }
-    values: dict[str, object] = {}
-    for name, hint in hints.items():
-        if name in content:
-            if not _is_of(content[name], hint):
-                raise UserError(f"{path}: {name} is {shortened(content[name])}; make it again with {layout.TRAIN}")
-            values[name] = content[name]
-        elif complete or name not in optional:
-            raise UserError(f"{path} does not say {name!r}; make it again with {layout.TRAIN}")
-    return kind(**values)
-
-
-def _is_of(value: object, hint: object) -> bool:
-    if isinstance(hint, types.UnionType):
-        return any(_is_of(value, one) for one in typing.get_args(hint))
-    if typing.get_origin(hint) is dict:
-        return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return type(value) is hint
-
-
-def shortened(value: object) -> str:
-    """Return the text of a value, cut where it is long."""
-    text = str(value)
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+        source = Source(path, layout.TRAIN)
+        outcome = source.parse(Outcome, content) if content.get("done") is True else None
+        return cls(source.parse(RunInputs, content), source.parse(TrainConfig, content, complete=True), outcome)

@@ -10,7 +10,8 @@ from mhcln.console import UserError
 from mhcln.storage import formats, layout, source
 from mhcln.storage.files import sha256_of
 from mhcln.storage.formats import Codes
-from mhcln.storage.run_record import Outcome, RunInputs, RunRecord, TrainConfig, shortened
+from mhcln.storage.run_record import Outcome, RunInputs, RunRecord, TrainConfig
+from mhcln.storage.source import shortened
 
 
 def write_record(run_dir: Path, record: RunRecord) -> None:
@@ -101,7 +102,7 @@ class Run:
 
     @property
     def stamp(self) -> str | None:
-        """What must stand beside every figure of a contaminated run; None for a clean one."""
+        """What must stand beside the metrics of a contaminated run; None for a clean one."""
         if not self.inputs.contaminated:
             return None
         return (

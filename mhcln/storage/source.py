@@ -1,7 +1,9 @@
-"""A file of the dump folder while it is read: its format, its arrays as a dataclass, and what must be true of them."""
+"""A file of the dump folder while it is read: its format, its content as a dataclass, and what must be true of it."""
 
 import dataclasses
+import math
 import sys
+import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +18,9 @@ FORMAT = 1
 
 Kind = TypeVar("Kind")
 
+# Kind of the dtype and number of dimensions, for fields that are not arrays.
 _SCALARS: dict[object, tuple[str, int]] = {str: ("U", 0), int: ("iu", 0), float: ("f", 0), list[str]: ("U", 1)}
+_SHOWN = 16  # characters of a value in a message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,11 +44,9 @@ class Source:
             UserError: The file is missing, damaged or of another format, or lacks an array.
         """
         hints = typing.get_type_hints(kind)
-        fields = dataclasses.fields(kind)  # type: ignore[arg-type]  # every kind is a dataclass
         arrays = read_npz(self.path, self.made_by, [*hints, *also, "format"])
         self.require_format(arrays["format"].tolist() if "format" in arrays else None)
-        required = [field.name for field in fields if field.default is dataclasses.MISSING]
-        for name in (*also, *required):
+        for name in (*also, *_required(kind)):
             if name not in arrays:
                 raise UserError(f"{self.path} has no array {name!r}; make it again with {self.made_by}")
         values = {name: self._value(name, arrays[name], hints[name]) for name in hints if name in arrays}
@@ -60,6 +62,27 @@ class Source:
             code_points = np.ascontiguousarray(array).view(f"{array.dtype.byteorder}u4")
             self.require(code_points.max(initial=0) <= sys.maxunicode, f"{name} is not text")
         return array.tolist()
+
+    def parse(self, kind: type[Kind], content: Mapping[str, object], complete: bool = False) -> Kind:
+        """Build a dataclass from those values of a JSON object that are its fields.
+
+        Args:
+            kind: A dataclass.
+            content: The object; values that are not fields are left alone.
+            complete: Whether even a field with a default must be there.
+
+        Raises:
+            UserError: A value is missing or of another type.
+        """
+        hints = typing.get_type_hints(kind)
+        for name in hints if complete else _required(kind):
+            if name not in content:
+                raise UserError(f"{self.path} does not say {name!r}; make it again with {self.made_by}")
+        values = {name: content[name] for name in hints if name in content}
+        for name, value in values.items():
+            if not _is_of(value, hints[name]):
+                raise UserError(f"{self.path}: {name} is {shortened(value)}; make it again with {self.made_by}")
+        return kind(**values)
 
     def require(self, holds: bool, what: str) -> None:
         """Raise UserError unless something holds; `what` is wrong otherwise."""
@@ -84,15 +107,30 @@ class Source:
         inside = not n or (labels.min() >= lowest and labels.max() < max(len(class_names), lowest + 1))
         self.require(bool(inside), f"labels lie outside the {len(class_names)} classes")
 
-    def require_codes(self, codes: AnyArray, bits: int, n: int) -> None:
-        """Require packed codes of `bits` bits, one for each of `n` images, padded with zeros."""
-        width = (bits + 7) // 8
-        self.require(bits >= 1, f"bits is {bits}")
-        self.require(codes.shape == (n, width), f"codes are {codes.shape}, not {(n, width)}")
-        self.require(codes.dtype == np.uint8, "codes are not uint8")
-        if bits % 8:
-            padding = codes[:, -1] & (0xFF >> bits % 8)
-            self.require(not padding.any(), f"codes have bits beyond the {bits} they claim")
+
+def _required(kind: type[Kind]) -> list[str]:
+    """Return the names of the fields that have no default."""
+    return [
+        field.name
+        for field in dataclasses.fields(kind)  # type: ignore[arg-type]  # every kind is a dataclass
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    ]
+
+
+def _is_of(value: object, hint: object) -> bool:
+    if isinstance(hint, types.UnionType):
+        return any(_is_of(value, one) for one in typing.get_args(hint))
+    if typing.get_origin(hint) is dict:
+        return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return type(value) is hint
+
+
+def shortened(value: object) -> str:
+    """Return the text of a value, cut if it is long."""
+    text = str(value)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 
 def write_json_content(path: Path, content: Mapping[str, object]) -> None:

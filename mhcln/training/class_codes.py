@@ -43,8 +43,7 @@ def distances(codes: NDArray[np.int8] | NDArray[np.float64]) -> NDArray[np.int64
     Example: (1, -1, 1) and (1, 1, -1) differ in 2 bits: (3 - (1 - 1 - 1)) / 2.
     """
     signs = codes.astype(np.int64)
-    apart: NDArray[np.int64] = (signs.shape[1] - signs @ signs.T) // 2
-    return apart
+    return (signs.shape[1] - signs @ signs.T) // 2
 
 
 def _quality(codes: NDArray[np.float64]) -> tuple[int, int]:

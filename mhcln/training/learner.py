@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +15,6 @@ from mhcln.training.samplers import BLOCK
 
 ROWS_PER_CALL = 4096  # images hashed at a time
 LARGE_FEATURE = 1e6  # pooled activations of Inception stay below about 10
-
-
-class Weight(NamedTuple):
-    """A trainable weight with Adam's two moments of it."""
-
-    value: tf.Variable
-    first_moment: tf.Variable
-    second_moment: tf.Variable
 
 
 class Learner:
@@ -48,8 +39,9 @@ class Learner:
         self.method, self.labels = method, labels
         self._vectors = tf.convert_to_tensor(vectors)
         self._labels = tf.convert_to_tensor(labels, tf.int32)
-        values = [variable.value for variable in method.trained.trainable_variables]
-        self._weights = [Weight(w, tf.Variable(tf.zeros_like(w)), tf.Variable(tf.zeros_like(w))) for w in values]
+        self._weights = [variable.value for variable in method.trained.trainable_variables]
+        self._first_moments = [tf.Variable(tf.zeros_like(weight)) for weight in self._weights]
+        self._second_moments = [tf.Variable(tf.zeros_like(weight)) for weight in self._weights]
         self._iteration = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._sums = tf.Variable(tf.zeros(len(method.terms)), trainable=False)
         on_gpu = bool(tf.config.list_physical_devices("GPU"))
@@ -67,7 +59,7 @@ class Learner:
 
     def take_means(self, count: int) -> list[float]:
         """Return the means of the method's terms over the last `count` iterations, all since the last such call."""
-        means: NDArray[np.float64] = self._sums.numpy().astype(np.float64) / count
+        means = self._sums.numpy().astype(np.float64) / count
         self._sums.assign(tf.zeros_like(self._sums))
         return means.tolist()
 
@@ -93,13 +85,13 @@ class Learner:
 
     def _variables(self) -> dict[str, tf.Variable]:
         # checkpoints hold these names
-        named = {"iteration": self._iteration, "sums": self._sums}
-        for number, variable in enumerate(self.method.trained.variables):
-            named[f"variable_{number}"] = variable.value
-        for number, weight in enumerate(self._weights):
-            named[f"first_moment_{number}"] = weight.first_moment
-            named[f"second_moment_{number}"] = weight.second_moment
-        return named
+        lists = {
+            "variable": [variable.value for variable in self.method.trained.variables],
+            "first_moment": self._first_moments,
+            "second_moment": self._second_moments,
+        }
+        numbered = {f"{name}_{number}": v for name, values in lists.items() for number, v in enumerate(values)}
+        return {"iteration": self._iteration, "sums": self._sums, **numbered}
 
     def _run(self, count: tf.Tensor) -> tf.Tensor:
         """Run `count` iterations, block by block of the sampler; return the last total."""
@@ -130,7 +122,7 @@ class Learner:
         with tf.GradientTape() as tape:
             outputs = self.method.trained(tf.gather(self._vectors, rows), training=True)
             terms = self.method.loss(outputs, tf.gather(self._labels, rows))
-        gradients = tape.gradient(terms["total"], [weight.value for weight in self._weights])
+        gradients = tape.gradient(terms["total"], self._weights)
         self._update(iteration, gradients)
         self._sums.assign_add(tf.stack([terms[name] for name in self.method.terms]))
         return terms["total"]
@@ -138,12 +130,13 @@ class Learner:
     def _update(self, iteration: tf.Tensor, gradients: list[tf.Tensor]) -> None:
         adam = self.method.adam
         count = tf.cast(iteration + 1, tf.float32)
-        for weight, gradient in zip(self._weights, gradients, strict=True):
+        states = zip(self._weights, self._first_moments, self._second_moments, gradients, strict=True)
+        for weight, first_moment, second_moment, gradient in states:
             # the fused kernel passes over each weight once; the arithmetic is that of TensorFlow 1's AdamOptimizer
             tf.raw_ops.ResourceApplyAdam(
-                var=weight.value.handle,
-                m=weight.first_moment.handle,
-                v=weight.second_moment.handle,
+                var=weight.handle,
+                m=first_moment.handle,
+                v=second_moment.handle,
                 beta1_power=adam.beta_1**count,
                 beta2_power=adam.beta_2**count,
                 lr=adam.rate(iteration),
@@ -158,7 +151,7 @@ def activations(network: keras.Model, vectors: tf.Tensor | NDArray[np.float32]) 
     """Return the activations `[n, K] float32` of vectors `[n, d]`, computed as the trained network is used."""
     blocks = [
         network(tf.convert_to_tensor(vectors[start : start + ROWS_PER_CALL]), training=False).numpy()
-        for start in range(0, len(vectors), ROWS_PER_CALL)
+        for start in range(0, len(vectors) or 1, ROWS_PER_CALL)  # once for no vector, which gives [0, K]
     ]
     return np.concatenate(blocks)
 

@@ -95,28 +95,18 @@ def orthohash(config: TrainConfig, labels: NDArray[np.int32], width: int) -> Met
         share = tf.cast(iteration, tf.float32) / float(config.iterations)
         return ORTHOHASH_RATE * 0.5 * (1.0 + tf.cos(math.pi * share))
 
-    return Method(
-        sample=sampler,
-        network=network,
-        trained=trained,
-        loss=lambda outputs, of: orthohash_terms(outputs, of, codes, config.alpha, ORTHOHASH_SCALE),
-        terms=ORTHOHASH_TERMS,
-        adam=Adam(rate, beta_1=0.9, beta_2=0.999, epsilon=1e-8),
-    )
+    def loss(outputs: tf.Tensor, of: tf.Tensor) -> dict[str, tf.Tensor]:
+        return orthohash_terms(outputs, of, codes, config.alpha, ORTHOHASH_SCALE)
+
+    adam = Adam(rate, beta_1=0.9, beta_2=0.999, epsilon=1e-8)
+    return Method(sampler, network, trained, loss, ORTHOHASH_TERMS, adam)
 
 
 def _published(config: TrainConfig, width: int, sampler: Sampler, loss: Loss) -> Method:
     """Return the paper's network and optimiser with a sampler and a loss."""
     network = published_network(width, config.bits, config.seed, config.precision)
-    return Method(
-        sample=sampler,
-        network=network,
-        trained=network,
-        loss=loss,
-        terms=MHCLN_TERMS,
-        adam=Adam(lambda _iteration: tf.constant(PUBLISHED_RATE), beta_1=0.5, beta_2=0.9, epsilon=1e-8),
-        triplet_margin=config.alpha,
-    )
+    adam = Adam(lambda _iteration: tf.constant(PUBLISHED_RATE), beta_1=0.5, beta_2=0.9, epsilon=1e-8)
+    return Method(sampler, network, network, loss, MHCLN_TERMS, adam, triplet_margin=config.alpha)
 
 
 @dataclasses.dataclass(frozen=True)

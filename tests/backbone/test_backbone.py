@@ -8,7 +8,7 @@ import pytest
 from graphs import random_jpeg
 from PIL import Image
 
-from mhcln.backbone.backbone import open_backbone, reopen_backbone, resized, turned
+from mhcln.backbone.backbone import Backbone, open_backbone, reopen_backbone, turned
 from mhcln.backbone.layers import Scaling
 from mhcln.backbone.recipe import BackboneOptions, Recipe
 from mhcln.console import UserError
@@ -67,17 +67,17 @@ def test_lower_precision_stays_close_and_is_recorded(tmp_path, console, precisio
 def test_the_recorded_backbone_is_reopened_and_no_other(tmp_path, console):
     path = graphs.write_graph(tmp_path / "a")
     made = open_backbone(BackboneOptions(path.parent, tiff="pixels", precision="bfloat16", views=8), console)
-    again = reopen_backbone(made.recipe, made.model_file, None, console)
+    again = reopen_backbone(made.recipe, made.model_file, None)
     assert again.extractor == made.extractor
     moved = graphs.write_graph(tmp_path / "b")
     path.unlink()
     with pytest.raises(UserError, match="is gone; give its folder as --model_dir"):
-        reopen_backbone(made.recipe, made.model_file, None, console)
-    again = reopen_backbone(made.recipe, made.model_file, moved.parent, console)
+        reopen_backbone(made.recipe, made.model_file, None)
+    again = reopen_backbone(made.recipe, made.model_file, moved.parent)
     assert again.extractor == made.extractor
     graphs.write_graph(tmp_path / "b", graphs.small_graph(seed=1))
     with pytest.raises(UserError, match="is not the backbone that made the archive"):
-        reopen_backbone(made.recipe, made.model_file, moved.parent, console)
+        reopen_backbone(made.recipe, made.model_file, moved.parent)
     with pytest.raises(UserError, match="cannot reopen"):
         Recipe.parse("published features.pkl")
 
@@ -93,7 +93,7 @@ def test_layers_are_means_over_space_of_the_named_nodes(tmp_path, console):
     mixed = graphs.published_way(graph, jpegs, "mixed/join:0").mean(axis=(1, 2))
     assert graphs.relative_errors(found[:, graphs.WIDTH :], mixed).max() < 1e-5
     assert graphs.relative_errors(found[:, graphs.WIDTH :], pool_3[:, : mixed.shape[1]]).min() > 0.1
-    again = reopen_backbone(backbone.recipe, backbone.model_file, None, console)
+    again = reopen_backbone(backbone.recipe, backbone.model_file, None)
     np.testing.assert_array_equal(again.features(graphs.resized(again, jpegs)), found)
     with pytest.raises(UserError, match="has no layer 'mixed_3'; choose from pool_3, mixed, mixed_10"):
         open_backbone(BackboneOptions(tmp_path, layers=("mixed", "mixed_3")), console)
@@ -101,18 +101,17 @@ def test_layers_are_means_over_space_of_the_named_nodes(tmp_path, console):
 
 def test_a_random_backbone_is_reopened_by_its_seed(console):
     made = open_backbone(BackboneOptions(random_seed=3), console)
-    assert reopen_backbone(made.recipe, made.model_file, None, console).extractor == made.extractor
+    assert reopen_backbone(made.recipe, made.model_file, None).extractor == made.extractor
 
 
 def test_the_resize_of_2015_takes_corners_and_keras_pixel_centres():
     image = tf.constant(np.arange(2, dtype=np.uint8).reshape(1, 2, 1) * 100)
-    corner = resized(image, Scaling((1, 4), half_pixel=False, mean=0.0, factor=1.0))
-    centre = resized(image, Scaling((1, 4), half_pixel=True, mean=0.0, factor=1.0))
-    assert corner.numpy().ravel().tolist() == [0, 50, 100, 100]
-    assert centre.numpy().ravel().tolist() == [0, 25, 75, 100]
+    corners, centres = (Scaling((1, 4), half_pixel, mean=0.0, factor=1.0) for half_pixel in (False, True))
+    assert Backbone(None, "", corners, None).resize(image).numpy().ravel().tolist() == [0, 50, 100, 100]
+    assert Backbone(None, "", centres, None).resize(image).numpy().ravel().tolist() == [0, 25, 75, 100]
 
 
-def test_given_features_of_two_layers_of_the_2015_graph(shared, console):
+def test_features_of_two_layers_of_the_2015_graph_are_the_given_ones(shared, console):
     given = files.read_npz(shared / "data" / "features" / "ucmd.npz", layout.EXTRACT)
     backbone = open_backbone(BackboneOptions(shared / "models", layers=("mixed_8", "mixed_6")), console)
     rows = dict(zip(given["paths"].tolist(), given["features"], strict=True))

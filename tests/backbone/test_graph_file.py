@@ -87,10 +87,10 @@ def test_the_archive_and_its_graph_are_the_same_backbone(tmp_path, console):
         np.testing.assert_array_equal(backbone.features(images), made.features(images))
     assert open_backbone(BackboneOptions(archive.parent), console).model_file == str(archive)
     for model_file, model_dir in ((plain, None), (archive, None), (plain, archive), (archive, plain.parent)):
-        assert reopen_backbone(made.recipe, str(model_file), model_dir, console).recipe == made.recipe
+        assert reopen_backbone(made.recipe, str(model_file), model_dir).recipe == made.recipe
     other = write_archive(tmp_path / "other", tar_of((GRAPH, graphs.small_graph(1).SerializeToString())))
     with pytest.raises(UserError, match="is not the backbone that made the archive"):
-        reopen_backbone(made.recipe, str(plain), other, console)
+        reopen_backbone(made.recipe, str(plain), other)
 
 
 def test_an_archive_beside_its_graph_is_one_backbone_too_many(tmp_path, console):

@@ -3,7 +3,6 @@
 import hashlib
 import http.client
 import io
-import socket
 import urllib.error
 import urllib.response
 from email.message import Message
@@ -102,12 +101,10 @@ class Server:
     def __init__(self, content: bytes = b"", error: BaseException | None = None) -> None:
         self.content = content
         self.error = error
-        self.requests: list[str] = []
-        self.timeouts: list[float | None] = []
+        self.requests: list[tuple[str, float | None]] = []
 
-    def urlopen(self, url, *_args, **_kwargs):
-        self.requests.append(url)
-        self.timeouts.append(socket.getdefaulttimeout())
+    def urlopen(self, url, timeout=None):
+        self.requests.append((url, timeout))
         if self.error is not None:
             raise self.error
         return urllib.response.addinfourl(io.BytesIO(self.content), {"Content-Length": str(len(self.content))}, url)
@@ -136,9 +133,7 @@ def test_imagenet_weights_are_downloaded_once_and_quietly(cached, console, monke
         assert keras_inception.imagenet_file(console) == cached
     assert cached.read_bytes() == WEIGHTS
     assert [path.name for path in cached.parent.iterdir()] == [cached.name]
-    assert server.requests == [keras_inception.IMAGENET_URL]
-    assert server.timeouts == [keras_inception.DOWNLOAD_SECONDS]
-    assert socket.getdefaulttimeout() is None
+    assert server.requests == [(keras_inception.IMAGENET_URL, keras_inception.DOWNLOAD_SECONDS)]
     assert console.said == [f"downloading Keras's ImageNet weights to {cached} (once, 88 MB)"]
     assert capfd.readouterr() == ("", "")
 
@@ -180,7 +175,7 @@ def test_a_damaged_download_is_refused_and_leaves_nothing(cached, console, monke
     ("error", "words"),
     [
         (urllib.error.URLError("no network"), "no network"),
-        (urllib.error.HTTPError("url", 404, "Not Found", Message(), None), "404 -- Not Found"),
+        (urllib.error.HTTPError("url", 404, "Not Found", Message(), None), "404: Not Found"),
         (TimeoutError("timed out"), "timed out"),
         (ConnectionResetError(104, "Connection reset by peer"), "reset by peer"),
         (http.client.IncompleteRead(b""), "IncompleteRead"),

@@ -2,7 +2,7 @@
 
 python tests/benchmarks/evaluation.py [--rounds=5]
 
-Each figure is the median over the rounds of the whole process, its start included, on made-up codes (classes with
+Each number is the median over the rounds of the whole process, its start included, on made-up codes (classes with
 noise, 32 bits) and features (2,048 floats) of the size of UCMD (840 test images of 2,100) and AID (4,000 of 10,000).
 With "codes alone" there is nothing to compare the codes with; "with vectors" adds features and activations. The last
 lines say of each target whether it was reached.

@@ -1,4 +1,4 @@
-"""How fast extraction is, as ratios: python tests/benchmarks/extraction.py [--images=64] [--rounds=5].
+"""How fast extraction is, as ratios: python tests/benchmarks/extraction.py [--images=128] [--rounds=5].
 
 All sides run in one process, in turn, round after round; a ratio is the median over the rounds of the ratio within a
 round, so that other work on the machine troubles both sides alike. The last column counts the processor's seconds
@@ -78,7 +78,7 @@ def measure(folder: Path, shared: Path | None, count: int, rounds: int) -> None:
             by_processor[name].append(done / (time.process_time() - processor))
     tables(rates, by_processor)
     cosine = mean_cosine(*(np.concatenate(list(in_batches(backbones[name], ready))) for name in precisions))
-    figures(rates, cosine)
+    verdicts(rates, cosine)
 
 
 def images(folder: Path, shared: Path | None, count: int) -> list[Path]:
@@ -161,7 +161,7 @@ def mean_cosine(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.mean((one * other).sum(axis=1) / lengths))
 
 
-def figures(rates: Rates, cosine: float) -> None:
+def verdicts(rates: Rates, cosine: float) -> None:
     wanted = [
         ("float32 extraction, times the Keras loop", ratio(rates, "extraction, float32", KERAS), 1.6),
         ("bfloat16 extraction, times the Keras loop", ratio(rates, "extraction, bfloat16", KERAS), 2.5),

@@ -36,7 +36,7 @@ def test_own_folders_are_classes_in_sorted_order(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "images", "classes"), [("UCMD", 2100, 21), ("AID", 10_000, 30)])
-def test_known_sets_follow_from_their_folders(tmp_path, name, images, classes):
+def test_known_sets_are_recognised_by_their_folders(tmp_path, name, images, classes):
     scan = datasets.scan(make(tmp_path, known_tree(name)))
     assert scan.dataset.name == name
     assert len(scan.dataset.class_names) == classes
@@ -62,7 +62,7 @@ def test_a_known_set_with_another_folder_is_not_taken_for_it(tmp_path):
         datasets.scan(root, "UCMD")
 
 
-def test_explicit_name_for_own_classes(tmp_path):
+def test_the_users_own_classes_can_be_given_a_name(tmp_path):
     root = make(tmp_path, known_tree("UCMD"))
     assert datasets.scan(root, "mine").dataset.name == "mine"
 
@@ -120,7 +120,7 @@ def test_published_results_have_a_source():
         assert result.source
         assert 0 < result.value < 1
     ours = {(result.bits, result.value) for result in datasets.load("UCMD").published if result.method == "MHCLN"}
-    assert ours == {(32, 0.904)}  # the one figure of the paper's table that could be verified
+    assert ours == {(32, 0.904)}  # the one number of the paper's table that could be verified
 
 
 @pytest.mark.parametrize(

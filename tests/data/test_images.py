@@ -143,7 +143,7 @@ def test_truncated_files_are_named(tmp_path, kind):
         assert reason(tmp_path, content[: int(len(content) * share)])
 
 
-def test_what_is_no_image_is_named(tmp_path):
+def test_what_is_not_an_image_is_named(tmp_path):
     assert reason(tmp_path, b"") == "empty file"
     assert "not a readable image" in reason(tmp_path, b"hello world")
     assert "not a readable image" in reason(tmp_path, b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")

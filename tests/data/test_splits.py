@@ -112,7 +112,7 @@ def test_bad_lists_are_refused(tmp_path, train, test, message):
         splits.split_from_lists(write_lists(tmp_path, train, test), paths, labels)
 
 
-def test_file_names_with_blanks(tmp_path):
+def test_file_names_in_lists_may_have_blanks(tmp_path):
     paths, labels = ["a b/x 1.jpg", "a b/x 2.jpg"], np.array([0, 0])
     split = splits.split_from_lists(write_lists(tmp_path, ["x 1.jpg 0"], ["x 2.jpg"]), paths, labels)
     assert split.train_paths == ["a b/x 1.jpg"]

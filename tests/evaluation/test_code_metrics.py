@@ -9,7 +9,7 @@ from ranking_oracles import relevance
 from mhcln.evaluation import code_metrics
 
 
-def test_counts_within_a_radius_by_hand():
+def test_counts_within_a_radius_are_as_worked_by_hand():
     counts = code_metrics.count_within_radius(relevance("+-+"), np.array([[0, 2, 2]]), bits=3)
     assert counts.found.tolist() == [[1, 1, 3, 3]]
     assert code_metrics.precision_within(counts)[0] == pytest.approx([1, 1, 2 / 3, 2 / 3])
@@ -21,22 +21,24 @@ def test_counts_within_a_radius_by_hand():
     assert code_metrics.recall_within(nothing).tolist() == [[0, 0, 0, 0]]
 
 
-def test_counts_within_a_radius_against_a_loop():
+def test_counts_within_a_radius_equal_a_loop():
     random = np.random.default_rng(3)
     for _ in range(200):
         q, n, bits = random.integers(1, 7, 3)
         relevant, distances = random.random((q, n)) < 0.5, random.integers(0, bits + 1, (q, n))
         counts = code_metrics.count_within_radius(relevant, distances, bits)
         for row, radius in itertools.product(range(q), range(bits + 1)):
-            ball = [bool(r) for r, d in zip(relevant[row], distances[row], strict=True) if d <= radius]
-            assert counts.found[row, radius] == len(ball)
-            assert code_metrics.empty_within(counts)[row, radius] == (not ball)
-            assert code_metrics.precision_within(counts)[row, radius] == pytest.approx(sum(ball) / max(len(ball), 1))
+            inside = [bool(r) for r, d in zip(relevant[row], distances[row], strict=True) if d <= radius]
+            assert counts.found[row, radius] == len(inside)
+            assert code_metrics.empty_within(counts)[row, radius] == (not inside)
+            assert code_metrics.precision_within(counts)[row, radius] == pytest.approx(
+                sum(inside) / max(len(inside), 1)
+            )
             total = max(int(relevant[row].sum()), 1)
-            assert code_metrics.recall_within(counts)[row, radius] == pytest.approx(sum(ball) / total)
+            assert code_metrics.recall_within(counts)[row, radius] == pytest.approx(sum(inside) / total)
 
 
-def test_balance_by_hand():
+def test_balance_is_as_worked_by_hand():
     bits = np.array([[1, 1, 0], [1, 0, 0], [1, 0, 0], [0, 0, 0]])
     assert code_metrics.bit_balance(bits).tolist() == [0.25, 0.25, 0]
 
@@ -52,7 +54,7 @@ def test_balance_by_hand():
         (["0011"], None),
     ],
 )
-def test_correlation_by_hand(columns, expected):
+def test_correlation_is_as_worked_by_hand(columns, expected):
     bits = np.array([[int(bit) for bit in column] for column in columns]).T
     assert code_metrics.bit_correlation(bits) == (None if expected is None else pytest.approx(expected))
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import factories
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -56,13 +57,13 @@ def test_equals_the_published_evaluator(archive):
         assert evaluate(codes, archive, 4).metrics["mAP@4"] == pytest.approx(published_map(codes, 4, archive))
 
 
-def test_search_worked_by_hand():
+def test_a_search_worked_by_hand_is_found():
     # Distances from the first query: 1 (its class), 1 (the other class, later in storage), 2 (its class).
     found = evaluate(codes_of([[0, 0], [0, 1], [1, 0], [1, 1]], [0, 0, 1, 0]), "test", 3)
     assert found.neighbours[0].tolist() == [1, 2, 3]
     assert found.distances[0].tolist() == [1, 1, 2]
     assert found.average_precision[0] == pytest.approx(5 / 6)
-    assert found.has_relevant.tolist() == [True, True, False, True]
+    assert found.protocol.has_relevant.tolist() == [True, True, False, True]
 
 
 def test_a_duplicate_is_found_and_the_query_never():
@@ -89,7 +90,7 @@ def test_the_defaults_are_the_published_protocol():
 def test_a_class_with_one_image_is_left_out_of_the_means():
     codes = codes_of([[0, 0], [0, 0], [0, 0], [1, 1]], [0, 0, 0, 1], classes=3)
     found = evaluate(codes, "test", 2)
-    assert found.has_relevant.tolist() == [True, True, True, False]
+    assert found.protocol.has_relevant.tolist() == [True, True, True, False]
     assert found.metrics["mAP@2"] == 1
     assert found.per_class == {"class0": 1}
 
@@ -112,7 +113,7 @@ def test_codes_without_a_test_image_are_refused():
         choose_protocol(codes_of([[0]], [0], ["train"]), "train", 1)
 
 
-def test_blocks_do_not_show(monkeypatch):
+def test_the_size_of_blocks_changes_nothing(monkeypatch):
     codes = random_codes(np.random.default_rng(7), n=60)
     whole = evaluate(codes, "all", 7)
     monkeypatch.setattr(ranking, "BLOCK_CELLS", 130)
@@ -170,7 +171,7 @@ def test_every_metric_is_computed_and_defined():
     assert list(evaluate_vectors(vectors, found.protocol)) == shared_names(3)
 
 
-def test_vectors_by_cosine_against_a_loop():
+def test_vectors_by_cosine_equal_a_loop():
     random = np.random.default_rng(10)
     for _ in range(20):
         codes = random_codes(random, n=30)
@@ -193,7 +194,6 @@ def test_codes_as_vectors_rank_as_codes():
     # Bits as +1 and -1 have cosine 1 - 2 d / K: the same order, so the same metrics.
     codes = random_codes(np.random.default_rng(11), bits=8)
     found = evaluate(codes, "test", 6)
-    vectors = unpack(codes.codes, 8).astype(np.float32) * 2 - 1
-    assert evaluate_vectors(vectors, found.protocol) == pytest.approx(
+    assert evaluate_vectors(factories.features_of_codes(codes).vectors, found.protocol) == pytest.approx(
         {name: found.metrics[name] for name in shared_names(6)}
     )

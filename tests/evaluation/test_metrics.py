@@ -23,7 +23,7 @@ from mhcln.evaluation import metrics
         ("-", 0, {"published": 0, "min": 0, "precision": 0, "recall": 0}),
     ],
 )
-def test_cases_worked_by_hand(signs, total, expected):
+def test_formulas_give_what_was_worked_by_hand(signs, total, expected):
     top, totals = relevance(signs), np.array([total])
     assert metrics.average_precision(top)[0] == pytest.approx(expected["published"])
     assert metrics.average_precision_min(top, totals)[0] == pytest.approx(expected["min"])
@@ -51,7 +51,7 @@ def test_a_relevant_image_at_the_front_lowers_neither_precision_nor_full_average
     assert metrics.average_precision_min(longer, longer.sum(axis=1))[0] >= full - 1e-12
 
 
-def test_means_of_classes_and_confusion_by_hand():
+def test_means_of_classes_and_confusion_are_as_worked_by_hand():
     means = metrics.mean_per_class(np.array([1, 0, 0.5]), np.array([0, 0, 2]), 3)
     assert means[[0, 2]].tolist() == [0.5, 0.5]
     assert math.isnan(means[1])

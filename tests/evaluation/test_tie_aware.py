@@ -15,7 +15,7 @@ def tied_case(random) -> tuple[np.ndarray, np.ndarray, int]:
     return random.random(n) < random.random(), distances, int(random.integers(1, n + 1))
 
 
-def test_ties_against_every_order():
+def test_the_formulas_equal_a_trial_of_every_order():
     random = np.random.default_rng(1)
     for _ in range(500):
         relevant, distances, k = tied_case(random)
@@ -56,7 +56,7 @@ def test_queries_do_not_touch_each_other():
         ("--", [0, 0], 2, 0, 0, 0),
     ],
 )
-def test_ties_worked_by_hand(signs, distances, k, expected, worst, best):
+def test_ties_give_what_was_worked_by_hand(signs, distances, k, expected, worst, best):
     ties = tie_aware.tie_groups(relevance(signs), np.array([distances]), k)
     assert tie_aware.expected_average_precision(ties)[0] == pytest.approx(expected)
     assert [end[0] for end in tie_aware.worst_and_best(ties)] == pytest.approx([worst, best])

@@ -68,7 +68,7 @@ def test_search_is_the_brute_force_order():
 
 
 @pytest.mark.usefixtures("costs")
-def test_long_codes():
+def test_codes_of_many_words_are_searched_exactly():
     rng = np.random.default_rng(6)
     for _ in range(50):
         queries, archive, k, exclude = random_case(rng, 12)
@@ -93,7 +93,7 @@ def large(bits, n, flips, seed=0):
 
 @pytest.mark.parametrize("bits", [20, 32, 64])
 @pytest.mark.parametrize("flips", [0.01, 0.1, 0.5])
-def test_large_archives(bits, flips):
+def test_large_archives_are_searched_exactly(bits, flips):
     queries, archive = large(bits, 8, flips, seed=1), large(bits, 90_000, flips)
     check(queries, archive, 20, np.full(8, -1))
     far = ~archive[:8]
@@ -134,7 +134,7 @@ def test_an_empty_archive_is_refused_and_no_queries_find_nothing():
     assert rows.shape == distances.shape == (0, 2)
 
 
-def test_many_queries():
+def test_more_queries_than_one_block_can_number_are_searched():
     codes = np.arange(1 << 17, dtype=np.uint32).view(np.uint8).reshape(-1, 4)
     rows, distances = Index(codes[:2]).search(codes, 1)
     np.testing.assert_array_equal(rows[:, 0], np.arange(len(codes)) % 2)

@@ -9,11 +9,7 @@ from mhcln.storage import files
 from mhcln.storage.results import read_results, write_results
 
 
-def results(folder) -> dict:
-    return read_results(folder).to_json()
-
-
-def test_the_table_over_all_runs(tmp_path, evaluate):
+def test_the_table_holds_every_finished_run_once(tmp_path, evaluate):
     for seed in (0, 1):
         write_run(tmp_path, f"K8_seed{seed}", seed=seed, run={"seed": seed, "iterations": 5, "dataset": "UCMD"})
     write_run(tmp_path, "leaky", seed=2, run={"contaminated": 5, "dataset": "UCMD"})
@@ -62,7 +58,7 @@ def test_the_table_takes_results_that_answer_the_same_question(tmp_path, evaluat
         assert f"{content.metrics['mAP@5']:.4f} (1)" in evaluate(*flags, "--table").stdout
 
 
-def test_the_table_refuses(tmp_path, evaluate, users_mistake):
+def test_mistakes_with_the_table_are_one_line(tmp_path, evaluate, users_mistake):
     flags = [f"--dump_dir={tmp_path}", "--table"]
     users_mistake(evaluate(*flags), "no finished training run")
     write_run(tmp_path)

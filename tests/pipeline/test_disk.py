@@ -42,7 +42,7 @@ def command(script: str, pipeline: Path, dump: Path) -> list[object]:
 
 
 @pytest.mark.parametrize("script", ["dataset_generator.py", "trainer.py", "eval.py"])
-def test_full_disk(pipeline, small_disk, run_script, users_mistake, script):
+def test_a_full_disk_is_one_line_and_changes_nothing(pipeline, small_disk, run_script, users_mistake, script):
     for name in ("features.npz", "split.npz", "K12/codes.npz", "K12/run.json"):
         (small_disk / name).parent.mkdir(exist_ok=True)
         shutil.copy(pipeline / "dump" / name, small_disk / name)
@@ -54,7 +54,7 @@ def test_full_disk(pipeline, small_disk, run_script, users_mistake, script):
 
 
 @pytest.mark.parametrize("script", COMMANDS)
-def test_read_only_disk(pipeline, small_disk, run_script, users_mistake, script):
+def test_a_read_only_disk_is_one_line(pipeline, small_disk, run_script, users_mistake, script):
     shutil.copy(pipeline / "dump" / "features.npz", small_disk)
     shutil.copy(pipeline / "dump" / "split.npz", small_disk)
     (small_disk / "K12").mkdir()

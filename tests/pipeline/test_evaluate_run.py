@@ -10,11 +10,11 @@ import sys
 import numpy as np
 import pytest
 from factories import CLASSES, change, features_of_codes, image_table, noisy_codes, write_images, write_run
-from mhcln.hamming.codes import pack, unpack
 from PIL import Image
 
 from mhcln.console import UserError
 from mhcln.data import datasets
+from mhcln.hamming.codes import pack, unpack
 from mhcln.pipeline import evaluate as pipeline_evaluate
 from mhcln.storage import files, formats
 from mhcln.storage.formats import Codes, Features
@@ -43,7 +43,7 @@ def test_the_published_codes_give_the_published_figure(tmp_path, shared, run_scr
     assert "nothing tells where the images are" in done.stderr
 
 
-def test_says_where_pictures_and_report_are_and_why_there_are_none(tmp_path, evaluate):
+def test_the_output_says_where_pictures_and_report_are_or_why_there_are_none(tmp_path, evaluate):
     write_images(tmp_path / "images", write_run(tmp_path))
     flags = [f"--dump_dir={tmp_path}", "--k=3"]
     done = evaluate(*flags, "--interval=3", f"--images_dir={tmp_path / 'images'}")
@@ -80,7 +80,7 @@ def test_a_known_data_set_is_recognised_by_its_class_names(tmp_path, evaluate):
     assert "Baseball Diamond" in (tmp_path / "K8/report.html").read_text()
 
 
-def test_writes_results_with_their_setup_and_pictures(tmp_path, evaluate):
+def test_results_hold_their_setup_and_pictures_are_drawn(tmp_path, evaluate):
     images = tmp_path / "my images"
     run = {"images_dir": str(images), "seed": 3, "split_rule": "stratified", "seconds": 4.5, "extractor": "x"}
     codes = write_run(tmp_path, run=run)
@@ -114,7 +114,7 @@ def test_pictures_of_two_evaluations_never_mix(tmp_path, evaluate):
     assert not list(folder.iterdir())
 
 
-def test_what_is_searched_is_a_choice(tmp_path, evaluate):
+def test_the_archive_decides_what_is_searched(tmp_path, evaluate):
     write_run(tmp_path)
     for archive, searched in (("test", 11), ("train", 6), ("all", 17)):
         done = evaluate(f"--dump_dir={tmp_path}", "--k=3", "--interval=0", f"--archive={archive}")
@@ -132,7 +132,7 @@ def test_contaminated_results_say_so_everywhere(tmp_path, evaluate):
         assert "CONTAMINATED: 7 of 12 test images were also trained on (split rule published-aid)" in text
 
 
-def test_singletons_are_counted_and_said(tmp_path, evaluate):
+def test_queries_with_nothing_to_find_are_counted_and_reported(tmp_path, evaluate):
     codes = noisy_codes()
     split = [part if label else "train" for part, label in zip(codes.split, codes.labels, strict=True)]
     split[0] = "test"
@@ -144,7 +144,7 @@ def test_singletons_are_counted_and_said(tmp_path, evaluate):
     assert results(tmp_path / "K8")["per_class"].keys() == {"beach", "mysite"}
 
 
-def test_finds_the_images_and_names_of_codes_without_a_run(tmp_path, evaluate):
+def test_codes_without_a_run_get_images_and_names_from_the_features(tmp_path, evaluate):
     codes = write_run(tmp_path)
     write_images(tmp_path / "images", codes)
     table = image_table(codes.paths, codes.labels, images_dir=str(tmp_path / "images"))
@@ -155,7 +155,7 @@ def test_finds_the_images_and_names_of_codes_without_a_run(tmp_path, evaluate):
     assert results(tmp_path / "K8")["dataset"] == "mine"
 
 
-def test_asks_which_run(tmp_path, evaluate, users_mistake):
+def test_several_runs_need_a_name(tmp_path, evaluate, users_mistake):
     for name in ("K8", "K8_seed1"):
         write_run(tmp_path, name)
     flags = [f"--dump_dir={tmp_path}", "--k=3", "--interval=0"]
@@ -178,13 +178,13 @@ def test_asks_which_run(tmp_path, evaluate, users_mistake):
         (["--images_dir=nowhere"], ["nowhere", "--images_dir"]),
     ],
 )
-def test_refuses(tmp_path, evaluate, users_mistake, flags, words):
+def test_flags_that_cannot_be_are_one_line(tmp_path, evaluate, users_mistake, flags, words):
     write_run(tmp_path)
     users_mistake(evaluate(f"--dump_dir={tmp_path}", *flags), *words)
     assert not (tmp_path / "K8/results.json").exists()
 
 
-def test_refuses_runs_that_cannot_be_right(tmp_path, evaluate, users_mistake):
+def test_runs_that_cannot_be_right_are_refused(tmp_path, evaluate, users_mistake):
     def evaluated(name):
         return evaluate(f"--dump_dir={tmp_path}", "--interval=0", "--k=3", f"--run_name={name}")
 
@@ -258,7 +258,7 @@ def test_every_query_is_a_line_of_results_csv(tmp_path, evaluate):
     assert int(lines[0]["farthest"]) == sorted((bits[1:] != bits[0]).sum(axis=1))[2]
 
 
-def test_what_hashing_costs(tmp_path, evaluate):
+def test_features_activations_and_codes_are_compared(tmp_path, evaluate):
     codes = noisy_codes()
     formats.write_features(tmp_path, features_of_codes(codes, np.arange(len(codes.paths))[::-1]))
     digest = files.sha256_of(tmp_path / "features.npz")
@@ -278,7 +278,7 @@ def test_what_hashing_costs(tmp_path, evaluate):
     assert "8 floats" in done.stdout
 
 
-def test_features_made_since_the_training_are_left_out_and_said(tmp_path, evaluate):
+def test_features_made_since_the_training_are_left_out_and_reported(tmp_path, evaluate):
     codes = write_run(tmp_path, run={"features_sha256": "00"})
     formats.write_features(tmp_path, features_of_codes(codes))
     done = evaluate(f"--dump_dir={tmp_path}", "--k=3", "--interval=0")
@@ -297,7 +297,7 @@ def test_files_that_the_trainer_did_not_write_are_refused(tmp_path, evaluate, us
 @pytest.mark.parametrize(
     "content", [{}, {"activations": np.zeros((18, 7), np.float32)}, {"activations": np.zeros((18, 8))}]
 )
-def test_activations_of_another_shape_are_left_out_and_said(tmp_path, evaluate, content):
+def test_activations_of_another_shape_are_left_out_and_reported(tmp_path, evaluate, content):
     codes = write_run(tmp_path)
     files.write_npz(tmp_path / "K8/activations.npz", {"paths": np.array(codes.paths), **content})
     done = evaluate(f"--dump_dir={tmp_path}", "--k=3", "--interval=0")
@@ -311,14 +311,14 @@ def test_bits_that_fill_no_whole_byte_cost_the_next_one(tmp_path, evaluate):
     assert [row["bytes_per_image"] for row in results(tmp_path / "K8")["costs"]] == [2]
 
 
-def test_features_that_lack_images_are_left_out_and_said(tmp_path, evaluate):
+def test_features_that_lack_images_are_left_out_and_reported(tmp_path, evaluate):
     codes = write_run(tmp_path)
     formats.write_features(tmp_path, features_of_codes(codes, np.arange(1, len(codes.paths))))
     done = evaluate(f"--dump_dir={tmp_path}", "--k=3", "--interval=0")
     assert "lacks 1 of the images, first airplane/00.png" in done.stdout
 
 
-def test_needs_no_tensorflow(tmp_path, run_script, monkeypatch):
+def test_evaluation_loads_no_tensorflow(tmp_path, run_script, monkeypatch):
     write_run(tmp_path, run={"images_dir": "nowhere"})
     (tmp_path / "traps").mkdir()
     for name in ("tensorflow", "keras"):

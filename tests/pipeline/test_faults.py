@@ -81,27 +81,27 @@ def copies(pipeline, tmp_path):
     return make
 
 
-def test_dataset_generator(copies):
+def test_every_failed_write_of_dataset_generator_leaves_old_or_new_files(copies):
     import dataset_generator
 
     assert each_write_fails(dataset_generator, copies, lambda dump: ("--seed=1,2", f"--dump_dir={dump}")) > 9
 
 
-def test_eval(copies):
+def test_every_failed_write_of_eval_leaves_old_or_new_files(copies):
     import eval as evaluation
 
     flags = ("--k=3", "--interval=8")
     assert each_write_fails(evaluation, copies, lambda dump: (*flags, f"--dump_dir={dump}")) > 9
 
 
-def test_trainer(copies):
+def test_every_failed_write_of_trainer_leaves_old_or_new_files(copies):
     import trainer
 
     flags = ("--HASH_BITS=8", "--ITERS=30", "--BATCH_SIZE=6", "--save_seconds=5")
     assert each_write_fails(trainer, copies, lambda dump: (*flags, f"--dump_dir={dump}")) > 20
 
 
-def test_extract_features(copies, pipeline):
+def test_every_failed_write_of_extract_features_leaves_old_or_new_files(copies, pipeline):
     import extract_features
 
     flags = (f"--model_dir={pipeline / 'model'}", f"--images_dir={pipeline / 'images'}", "--batch_size=16")

@@ -26,7 +26,7 @@ def test_the_dump_folder_holds_what_the_contract_says(pipeline):
     assert [codes.split.count(side) for side in ("train", "test")] == [24, 16]
 
 
-def test_results_name_their_set_up(pipeline):
+def test_results_name_what_made_them(pipeline):
     results = json.loads((pipeline / "dump" / "K12" / "results.json").read_text(encoding="utf-8"))
     assert 0.3 < results["mAP@5"] <= 1
     assert results["mAP@5"] > results["mAP@5_worst"] - 1e-12
@@ -53,7 +53,7 @@ def test_extracting_again_changes_nothing_and_keeps_the_split(pipeline, run_scri
     assert before == {name: (dump / name).read_bytes() for name in before}
 
 
-def test_no_chatter_of_tensorflow(pipeline, run_script, tmp_path):
+def test_tensorflow_prints_nothing(pipeline, run_script, tmp_path):
     for name in ("features.npz", "split.npz"):
         (tmp_path / name).write_bytes((pipeline / "dump" / name).read_bytes())
     result = run_script("trainer.py", "--HASH_BITS=8", "--ITERS=2", "--BATCH_SIZE=6", f"--dump_dir={tmp_path}")

@@ -5,11 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPO_ROOT, RecordingConsole
+from conftest import REPO_ROOT
 from factories import change
 from graphs import small_graph, write_graph
 from PIL import Image
@@ -17,9 +16,8 @@ from PIL import Image
 from mhcln.console import UserError
 from mhcln.demo.scenes import draw_scene
 from mhcln.pipeline.search import add_images
-from mhcln.reporting.neighbours import LONGEST, Neighbours, distinct_names, draw
 from mhcln.storage import formats, runs
-from mhcln.storage.archive import Archive, load_archive
+from mhcln.storage.archive import load_archive
 from mhcln.storage.files import sha256_of
 
 SCRIPT = "eval.py"
@@ -70,7 +68,7 @@ def test_a_query_that_is_not_an_image_is_reported(ask, tmp_path, users_mistake):
     assert "0 queries in 40 images" in result.stdout
 
 
-def test_a_folder_of_queries_with_bad_ones_among_them(pipeline, ask, tmp_path, users_mistake):
+def test_the_good_images_of_a_folder_are_searched_and_the_bad_ones_reported(pipeline, ask, tmp_path, users_mistake):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     draw_scene("beach", 50).save(tmp_path / "a" / "new scene.png")
@@ -85,7 +83,7 @@ def test_a_folder_of_queries_with_bad_ones_among_them(pipeline, ask, tmp_path, u
     assert results_of(pipeline, "new scene_2")["query"].endswith("b/new scene.jpg")
 
 
-def test_queries_from_standard_input(pipeline, tmp_path, users_mistake):
+def test_queries_are_read_from_standard_input(pipeline, tmp_path, users_mistake):
     path = pipeline / "images" / "beach" / "beach0.tif"
     strange = os.fsencode(tmp_path) + b"/\xff.tif"
     if sys.platform == "linux":  # elsewhere such names cannot be
@@ -110,30 +108,6 @@ def test_queries_from_standard_input(pipeline, tmp_path, users_mistake):
     users_mistake(result, "ff.tif is not usable: its name cannot be printed")
     assert "/nowhere.jpg is not usable: missing; repair them or give other images; the other one was" in result.stderr
     assert "1 query in 24 images" in result.stdout
-
-
-def test_queries_of_one_name_get_files_of_their_own():
-    names = ["a/x.png", "b/x.png", "x_2.png", "c/x.png", "x_2.jpg"]
-    assert distinct_names([*map(Path, names)]) == ["x", "x_2", "x_2_2", "x_3", "x_2_3"]
-    long = distinct_names([Path(f"{'ü' * 120}{number}.png") for number in range(2)])
-    assert long[0] == "ü" * (LONGEST // 2)
-    assert long[1] == long[0] + "_2"
-
-
-def test_images_that_are_gone_are_grey_in_the_picture(tmp_path):
-    draw_scene("beach", 3).save(tmp_path / "here.png")
-    (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff")
-    codes = np.zeros((3, 1), np.uint8)
-    paths = ["here.png", "gone.png", "cut.jpg"]
-    archive = Archive(codes, 8, np.full(3, -1), paths, np.zeros(3, np.int32), [str(tmp_path)], [])
-    for query, grey in (("here.png", 2), ("none.png", 3)):
-        console = RecordingConsole()
-        found = Neighbours(tmp_path / query, np.arange(3), np.zeros(3, int))
-        draw(found, archive, tmp_path / "picture.png", console)
-        first = tmp_path / ("gone.png" if grey == 2 else "none.png")
-        assert console.warned == [f"{grey} images in the picture of {found.query} are grey: {first}: missing"]
-        with Image.open(tmp_path / "picture.png") as drawn:
-            assert drawn.size[0] > 200
 
 
 def test_added_images_are_found(pipeline, ask, run_script, tmp_path, run):
@@ -211,7 +185,14 @@ def test_features_of_another_backbone_are_not_added(pipeline, tmp_path, run, con
         add_images(run, tmp_path, console)
 
 
-def test_users_mistakes(pipeline, ask, tmp_path, users_mistake):
+def test_adding_needs_no_features_beside_the_run(pipeline, tmp_path, console):
+    shutil.copytree(pipeline / "dump", tmp_path / "dump")
+    (tmp_path / "dump" / "features.npz").write_bytes(b"damaged")
+    add_images(runs.read_run(tmp_path / "dump" / "K12"), pipeline / "dump", console)
+    assert (tmp_path / "dump" / "K12" / "archives" / "dump.npz").is_file()
+
+
+def test_mistakes_are_one_line(pipeline, ask, tmp_path, users_mistake):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").touch()
     users_mistake(ask("--query", tmp_path / "empty"), "empty holds no images", "; give a folder that does")

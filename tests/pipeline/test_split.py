@@ -21,7 +21,7 @@ def dump_dir(tmp_path):
     return tmp_path
 
 
-def test_published_command(dump_dir, run_script):
+def test_the_published_command_makes_a_split(dump_dir, run_script):
     result = run_script(SCRIPT, "--train_test_split=0.6", cwd=dump_dir.parent)
     assert result.returncode == 2  # dump_dir/ is looked for in the current folder
     result = run_script(SCRIPT, "--train_test_split=0.6", f"--dump_dir={dump_dir}")
@@ -32,7 +32,7 @@ def test_published_command(dump_dir, run_script):
     assert (split.train_test_split, split.seed, split.rule) == (0.6, 0, "stratified")
 
 
-def test_several_seeds_and_back_to_one(dump_dir, run_script):
+def test_several_seeds_make_several_splits_and_one_seed_removes_them(dump_dir, run_script):
     assert run_script(SCRIPT, "--seed=3,4", "--dump_dir", dump_dir).returncode == 0
     names = {path.name for path in dump_dir.glob("split*")}
     assert names == {"split.npz", "split_seed3.npz", "split_seed4.npz"}
@@ -42,7 +42,7 @@ def test_several_seeds_and_back_to_one(dump_dir, run_script):
     assert {path.name for path in dump_dir.glob("split*")} == {"split.npz"}
 
 
-def test_published_aid_rule_warns(dump_dir, run_script):
+def test_the_published_aid_rule_warns(dump_dir, run_script):
     result = run_script(SCRIPT, "--rule=published-aid", "--dump_dir", dump_dir)
     split = formats.read_split(dump_dir / "split.npz")
     shared = len(set(split.train_paths) & set(split.test_paths))
@@ -50,7 +50,7 @@ def test_published_aid_rule_warns(dump_dir, run_script):
     assert split.rule == "published-aid"
 
 
-def test_published_pickle_becomes_features(dump_dir, run_script, users_mistake):
+def test_a_published_pickle_becomes_features(dump_dir, run_script, users_mistake):
     rows = [[np.full(4, i, np.float32), i % 2, f"/x/{'ab'[i % 2]}/{i}.jpg"] for i in range(8)]
     pickled = dump_dir / "features.pkl"
     pickled.write_bytes(pickle.dumps(rows, 2))
@@ -69,7 +69,7 @@ def test_images_without_classes_are_not_split(tmp_path, run_script, users_mistak
     users_mistake(run_script(SCRIPT, "--dump_dir", tmp_path), "have no classes")
 
 
-def test_users_mistakes(dump_dir, run_script, users_mistake):
+def test_mistakes_are_one_line(dump_dir, run_script, users_mistake):
     users_mistake(run_script(SCRIPT, "--dump_dir", dump_dir / "none"), "features.npz is missing", "extract_features.py")
     users_mistake(run_script(SCRIPT, "--dump_dir", dump_dir, "--train_test_split=60"), "not a number between 0 and 1")
     users_mistake(run_script(SCRIPT, "--dump_dir", dump_dir, "--seed=1,1"), "twice")

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from conftest import REPO_ROOT, RecordingConsole
 from factories import separable_features, write_training_inputs
-from mhcln.hamming.codes import distances, pack
 
 import trainer
 from mhcln.console import UserError
 from mhcln.data import splits
+from mhcln.hamming.codes import distances, pack
 from mhcln.pipeline.train import usual_iterations
 from mhcln.quiet_tensorflow import keras
 from mhcln.storage import files, formats, layout, runs
@@ -74,7 +74,7 @@ def assert_same_run(first, second):
         assert one.tobytes() == other.tobytes()
 
 
-def test_files_of_a_run(trained):
+def test_a_run_leaves_files_that_agree(trained):
     run_dir = trained / "K12"
     table, split = formats.read_image_table(trained), formats.read_split(trained / "split.npz")
     codes, run = formats.read_codes(run_dir), runs.read_record(run_dir)
@@ -100,7 +100,7 @@ def test_files_of_a_run(trained):
     assert list(rows[0]) == ["iteration", "total", "triplet", "push", "balance", "active", "distinct_codes"]
 
 
-def test_saved_model_makes_the_stored_activations(trained):
+def test_the_saved_model_makes_the_stored_activations(trained):
     model = keras.models.load_model(trained / "K12/model.keras", safe_mode=True, compile=False)
     found = model(formats.read_features(trained).vectors).numpy()
     np.testing.assert_allclose(found, arrays(trained / "K12/activations.npz")["activations"], atol=1e-6)
@@ -121,7 +121,7 @@ def test_a_finished_run_is_left_alone_without_tensorflow(trained, run_script):
     assert {file.name: file.stat().st_mtime_ns for file in (trained / "K12").iterdir()} == before
 
 
-def test_same_seed_gives_the_same_codes_and_another_seed_others(trained):
+def test_the_same_seed_gives_the_same_codes_and_another_seed_others(trained):
     for name, seed in (("again", 0), ("other", 1)):
         train_here(*FLAGS, f"--seed={seed}", f"--run_name={name}", "--dump_dir", trained)
     assert_same_run(trained / "again", trained / "K12")
@@ -166,7 +166,7 @@ def test_changed_features_are_noticed(trained, tmp_path, run_script, users_mista
     users_mistake(run_script("trainer.py", *FLAGS, "--dump_dir", folder), "features_sha256", "--run_name")
 
 
-def test_changed_split_is_noticed(trained, tmp_path, run_script, users_mistake):
+def test_a_changed_split_is_noticed(trained, tmp_path, run_script, users_mistake):
     folder = copied(trained, tmp_path)
     table = formats.read_image_table(folder)
     formats.write_split(folder / "split.npz", splits.stratified_split(table.paths, table.labels, 0.6, 5))
@@ -190,7 +190,7 @@ def test_missing_inputs_name_their_command(tmp_path, run_script, users_mistake):
     users_mistake(run_script("trainer.py", "--dump_dir", tmp_path), "split.npz", "dataset_generator.py")
 
 
-def test_sweep_trains_each_length_on_each_split_and_skips_what_is_done(tmp_path):
+def test_several_lengths_and_seeds_train_each_length_on_each_split_and_skips_what_is_done(tmp_path):
     write_inputs(tmp_path, seeds=(3, 4))
     flags = ("--BATCH_SIZE=6", "--ITERS=5", "--dump_dir", tmp_path)
     train_here("--HASH_BITS=4,9", "--seed=3,4", *flags)
@@ -229,7 +229,7 @@ def test_bfloat16_saves_a_network_that_computes_in_float32(trained):
     assert 0 < np.abs(found - exact).max() < 0.2
 
 
-def test_unknown_seed_of_several_splits_is_refused(tmp_path, run_script, users_mistake):
+def test_an_unknown_seed_of_several_splits_is_refused(tmp_path, run_script, users_mistake):
     write_inputs(tmp_path, seeds=(3, 4))
     users_mistake(run_script("trainer.py", "--seed=5", "--dump_dir", tmp_path), "split_seed3", "not for 5")
 

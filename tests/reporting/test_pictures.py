@@ -34,7 +34,7 @@ def test_the_grid_adapts_to_k(k, rows, shown):
     assert pictures.size(1 + shown)[1] == GAP + rows * (SIDE + CAPTION)
 
 
-def test_frames_and_places():
+def test_the_query_comes_first_in_blue_and_wrong_neighbours_are_red():
     neighbours = [Tile(plain("lime"), "b", None), *[Tile(plain("yellow"), "b", RED)] * 4, Tile(plain("black"), "b")]
     picture = pictures.draw_grid(Tile(plain("white"), "a", BLUE), neighbours)
     assert picture.width == GAP + COLUMNS * (SIDE + GAP)

@@ -11,7 +11,7 @@ from mhcln.reporting import summary
     ("value", "plain", "grouped"),
     [(0.891048, "0.8910", "0.8910"), (1312, "1312", "1,312"), (None, "-", "–"), (1.0, "1.0000", "1.0000")],
 )
-def test_numbers(value, plain, grouped):
+def test_a_fraction_has_four_decimals_and_a_count_has_none(value, plain, grouped):
     assert summary.number(value) == plain
     assert summary.number(value, missing="–", separator=",") == grouped
 

@@ -29,6 +29,6 @@ def test_points_stand_where_the_axes_say():
 
 def test_constant_values_have_an_axis():
     for value in (0.0, 3.0, -2.0):
-        axis = svg.axis_over("", [value, value])
+        axis = svg.axis_over([value, value])
         assert axis.low < value < axis.high
         assert axis.ticks()

@@ -82,7 +82,7 @@ def both() -> list[Row]:
     return own + tables.published_rows("UCMD", [published(method="A|B")], METRICS)
 
 
-def test_markdown():
+def test_markdown_has_a_column_for_each_number_of_bits_and_a_note_for_each_row():
     lines = tables.markdown(both(), {"mAP@20": "what it is"}).splitlines()
     assert lines[0] == "**mAP@20**: what it is"
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:6]]
@@ -94,7 +94,7 @@ def test_markdown():
     assert "60% train (stratified), 10,000 iterations, batch 90, ALPHA 0.2, float32" in lines[-2]
 
 
-def test_csv(tmp_path):
+def test_csv_has_a_line_for_each_row_and_number_of_bits(tmp_path):
     write_csv(tmp_path / "table.csv", tables.CSV_COLUMNS, tables.csv_rows(both()))
     head, *lines = csv.reader((tmp_path / "table.csv").read_text().splitlines())
     assert tuple(head) == tables.CSV_COLUMNS

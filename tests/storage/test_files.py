@@ -28,7 +28,7 @@ def test_npz_comes_back_as_it_was(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "x.npz"]
 
 
-def test_same_arrays_same_bytes(tmp_path):
+def test_the_same_arrays_give_the_same_bytes(tmp_path):
     for name in "ab":
         files.write_npz(tmp_path / name, ARRAYS)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
@@ -92,7 +92,7 @@ def write_member(path: Path, header: str, data: bytes, method: int = zipfile.ZIP
         archive.writestr("features.npy", start + data)
 
 
-def test_impossible_size_is_refused_before_memory_is_taken(tmp_path):
+def test_an_impossible_size_is_refused_before_memory_is_taken(tmp_path):
     write_member(
         tmp_path / "x.npz", "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 2048)}\n", b"12"
     )
@@ -121,7 +121,7 @@ def test_arrays_of_several_pieces_come_back_and_a_late_flip_is_found(tmp_path, m
         files.read_npz(tmp_path / "x.npz", "maker")
 
 
-def test_decompression_bomb_is_refused(tmp_path):
+def test_a_decompression_bomb_is_refused(tmp_path):
     shape = 2**27
     header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({shape},)}}\n"
     write_member(tmp_path / "x.npz", header, bytes(shape), zipfile.ZIP_DEFLATED)
@@ -129,7 +129,7 @@ def test_decompression_bomb_is_refused(tmp_path):
         files.read_npz(tmp_path / "x.npz", "maker")
 
 
-def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "x.npz"
     files.write_npz(path, ARRAYS)
     before = path.read_bytes()
@@ -161,7 +161,7 @@ def test_json_of_other_programs_is_refused(tmp_path, text):
         files.read_json(tmp_path / "r.json", "maker")
 
 
-def test_second_writer_is_refused_and_a_dead_one_leaves_no_trace(tmp_path):
+def test_a_second_writer_is_refused_and_a_dead_one_leaves_no_trace(tmp_path):
     code = (
         "import sys, time; from pathlib import Path; from mhcln.storage import files\n"
         f"with files.locked(Path({str(tmp_path)!r})):\n"

@@ -4,12 +4,13 @@ import dataclasses
 
 import numpy as np
 import pytest
-from factories import record
+from factories import record, results
 
 from mhcln.console import UserError
 from mhcln.storage import formats, layout, runs, source
 from mhcln.storage.files import read_npz, write_json, write_npz
 from mhcln.storage.formats import Codes, Features, ImageTable, Split
+from mhcln.storage.results import read_results
 from mhcln.storage.run_record import RunRecord, TrainConfig
 
 IMAGES = ImageTable(
@@ -145,6 +146,13 @@ def test_records_with_other_values_are_refused(tmp_path, change, message):
         runs.read_record(tmp_path)
 
 
+def test_results_with_other_values_name_the_command_that_makes_them(tmp_path):
+    content = {**results().to_json(), "dataset": 3, "format": 1}
+    write_json(tmp_path / layout.RESULTS, content)
+    with pytest.raises(UserError, match=r"results\.json: dataset is 3; make it again with eval\.py"):
+        read_results(tmp_path)
+
+
 def test_a_record_that_lacks_a_setting_is_refused(tmp_path):
     content = record(TrainConfig()).to_json()
     del content["alpha"]
@@ -178,7 +186,7 @@ def test_a_seed_finds_its_split(tmp_path):
         formats.split_for_seed(tmp_path, 5)
 
 
-def test_usual_names_of_runs():
+def test_runs_have_usual_names():
     assert layout.run_name(32, "orthohash", None) == "K32_orthohash"
     assert layout.run_name(16, "orthohash", 3) == "K16_orthohash_seed3"
     assert layout.run_name(16, "mhcln", None) == "K16"

@@ -102,7 +102,7 @@ READERS = {
 @pytest.mark.parametrize("name", VALID)
 @fuzz
 @given(st.data())
-def test_damaged_archives(folder, name, data):
+def test_damaged_npz_files_are_a_value_or_a_line(folder, name, data):
     files.write_npz(folder / name, {**VALID[name], "format": 1})
     assert value_or_line(READERS[name], folder)
     (folder / name).write_bytes(data.draw(mutated((folder / name).read_bytes())))
@@ -112,7 +112,7 @@ def test_damaged_archives(folder, name, data):
 @pytest.mark.parametrize("name", VALID)
 @fuzz
 @given(st.data())
-def test_archives_of_other_content(folder, name, data):
+def test_npz_files_of_other_content_are_a_value_or_a_line(folder, name, data):
     content = {**VALID[name], "format": 1}
     for key in data.draw(st.lists(st.sampled_from(sorted(content)), min_size=1, unique=True)):
         content[key] = data.draw(ARRAY)
@@ -125,7 +125,7 @@ AID = (datasets.REPO_ROOT / "AID" / "dataset.json").read_bytes()
 
 @fuzz
 @given(st.one_of(JSON.map(json.dumps), st.text(string.printable), mutated(AID)))
-def test_descriptions_of_data_sets(folder, content):
+def test_descriptions_of_data_sets_are_a_value_or_a_line(folder, content):
     path = folder / "dataset.json"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     value_or_line(datasets.read_dataset, path)
@@ -133,7 +133,7 @@ def test_descriptions_of_data_sets(folder, content):
 
 @fuzz
 @given(st.data())
-def test_descriptions_of_data_sets_with_other_values(folder, data):
+def test_descriptions_of_data_sets_with_other_values_are_a_value_or_a_line(folder, data):
     content = json.loads((datasets.REPO_ROOT / "UCMD/dataset.json").read_text(encoding="utf-8"))
     place = data.draw(st.sampled_from([content, content["classes"][0], content["published"][0]]))
     place[data.draw(st.sampled_from(sorted(place)))] = data.draw(JSON)
@@ -144,7 +144,7 @@ def test_descriptions_of_data_sets_with_other_values(folder, data):
 
 @fuzz
 @given(st.one_of(st.binary(max_size=200), mutated(b"a/1.jpg 0\nb/2.jpg 1\n")), st.binary(max_size=60))
-def test_lists(folder, train, test):
+def test_lists_of_images_are_a_value_or_a_line(folder, train, test):
     (folder / "train.txt").write_bytes(train)
     (folder / "test.txt").write_bytes(test)
     value_or_line(splits.split_from_lists, folder, ["a/1.jpg", "b/2.jpg"], np.array([0, 1]))
@@ -152,14 +152,14 @@ def test_lists(folder, train, test):
 
 @fuzz
 @given(JSON)
-def test_results(folder, content):
+def test_results_are_a_value_or_a_line(folder, content):
     (folder / "results.json").write_text(json.dumps(content), encoding="utf-8")
     value_or_line(results.read_results, folder)
 
 
 @fuzz
 @given(st.dictionaries(TEXT, FINITE, max_size=4))
-def test_runs_that_say_other_things(folder, content):
+def test_records_of_runs_are_a_value_or_a_line(folder, content):
     files.write_json(folder / "run.json", content)
     value_or_line(runs.read_record, folder)
 
@@ -171,7 +171,7 @@ def graph_bytes():
 
 @fuzz
 @given(st.data())
-def test_graphs(folder, graph_bytes, data):
+def test_graphs_are_a_value_or_a_line(folder, graph_bytes, data):
     path = folder / "classify_image_graph_def.pb"
     path.write_bytes(data.draw(mutated(graph_bytes)))
     value_or_line(read_graph, path)

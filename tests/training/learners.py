@@ -1,5 +1,6 @@
 """Small learners, the images that they learn from, and a comparison of their states."""
 
+import factories
 import numpy as np
 
 from mhcln.storage.run_record import TrainConfig
@@ -10,11 +11,9 @@ CLASSES, PER_CLASS, WIDTH = 3, 6, 8
 
 
 def make_images(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Features of classes that can be told apart, and labels."""
-    rng = np.random.default_rng(seed)
-    labels = np.repeat(np.arange(CLASSES), PER_CLASS).astype(np.int32)
-    centres = rng.normal(size=(CLASSES, WIDTH))
-    return (centres[labels] + 0.3 * rng.normal(size=(len(labels), WIDTH))).astype(np.float32), labels
+    """Features of classes that a network can learn to distinguish, and labels."""
+    features = factories.separable_features(CLASSES, PER_CLASS, WIDTH, seed=seed)
+    return features.vectors, features.images.labels
 
 
 def make_learner(vectors: np.ndarray | None = None, seed: int = 0, loss: str = "mhcln", bits: int = 5) -> Learner:

@@ -13,7 +13,7 @@ from mhcln.training.methods import METHODS
 from mhcln.training.samplers import BLOCK
 
 
-def test_ten_steps_of_the_published_code(shared):
+def test_ten_steps_are_those_of_the_published_code(shared):
     golden = np.load(shared / "golden/training_steps_k32.npz")
     vectors = np.load(shared / "data/features/ucmd.npz")["features"]
     labels = np.repeat(np.arange(21), 100).astype(np.int32)

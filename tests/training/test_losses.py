@@ -26,7 +26,7 @@ def by_hand(s: np.ndarray, alpha: float) -> dict[str, float]:
     }
 
 
-def test_golden_terms_of_the_published_code(shared):
+def test_terms_are_those_of_the_published_code(shared):
     golden = np.load(shared / "golden/loss_terms.npz")
     terms = mhcln_terms(golden["activations"], float(golden["alpha"]))
     for name in ("triplet", "push", "balance", "total"):
@@ -42,7 +42,7 @@ def test_terms_match_a_plain_loop(seed):
         assert float(terms[name]) == pytest.approx(value, abs=1e-6), name
 
 
-def test_worked_example():
+def test_the_worked_example_of_the_docstring_holds():
     # anchor = positive, negative orthogonal to both: distances 0 and 2, so the margin is kept
     kept = mhcln_terms(np.array([[1, 0], [1, 0], [0, 1]], np.float32), 0.2)
     assert (float(kept["triplet"]), float(kept["active"])) == (0, 0)
