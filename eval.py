@@ -18,7 +18,6 @@ from mhcln.console import Console, UserError
 from mhcln.evaluation.evaluate import ARCHIVES
 from mhcln.pipeline.compare import compare_runs
 from mhcln.pipeline.evaluate import EvalOptions, evaluate_run
-from mhcln.pipeline.search import SearchOptions, search
 
 
 def parser() -> cli.Parser:
@@ -57,6 +56,8 @@ def main(flags: argparse.Namespace, console: Console) -> None:
     if flags.images_dir is not None and not flags.images_dir.is_dir():
         raise UserError(f"--images_dir={flags.images_dir} is not a folder; give the one that holds the class folders")
     if searching:
+        from mhcln.pipeline.search import SearchOptions, search  # keeps the rooms that need TensorFlow out of the rest
+
         search_options = SearchOptions(
             dump_dir=flags.dump_dir,
             run_name=flags.run_name,

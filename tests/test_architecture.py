@@ -86,12 +86,18 @@ def test_scripts_import_no_script():
         assert not found & scripts
 
 
-def test_imports_stand_at_the_top():
-    for path in (REPO_ROOT / "mhcln").rglob("*.py"):
+def test_imports_stand_at_the_top_but_for_two_that_a_start_would_wait_for():
+    late = {}
+    for path in [*(REPO_ROOT / "mhcln").rglob("*.py"), *REPO_ROOT.glob("*.py")]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-        inner = [node for function in functions for node in ast.walk(function)]
-        assert not [node for node in inner if isinstance(node, ast.Import | ast.ImportFrom)], path
+        inner = [ast.unparse(node) for function in functions for node in ast.walk(function)]
+        if found := {line for line in inner if line.startswith(("import ", "from "))}:
+            late[path.name] = found
+    assert late == {
+        "console.py": {"from tqdm import tqdm"},
+        "eval.py": {"from mhcln.pipeline.search import SearchOptions, search"},
+    }
 
 
 @pytest.mark.parametrize("room", ROOMS)
