@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mhcln.hamming.index import Index
 
 from mhcln.console import UserError
 from mhcln.hamming import codes as hamming
+from mhcln.hamming.index import Index
 from mhcln.storage import formats, layout
 from mhcln.storage.archive import addition_path, load_archive
 from mhcln.storage.files import PART, write_npz
