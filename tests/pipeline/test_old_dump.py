@@ -2,7 +2,8 @@
 
 `old_dump/` holds 24 drawn scenes of 24x24 pixels, a small graph, and what the four scripts of that commit made of them:
 two splits, the runs K8 (without its model.keras, which is large) and K8_orthohash (with an added image), and a run that
-was stopped at iteration 3,400 of 4,000.
+was stopped at iteration 2,100 of 4,000. The oldest TensorFlow that requirements.txt allows made it, since a newer Keras
+writes models that an older one cannot read.
 """
 
 import json
@@ -25,8 +26,13 @@ def old(tmp_path) -> Path:
     return Path(shutil.copytree(STORED, tmp_path / "old"))
 
 
+def rounded(text: str) -> dict:
+    """A JSON object, its fractions without the last digits, in which processors differ."""
+    return json.loads(text, parse_float=lambda digits: round(float(digits), 9))
+
+
 def stored_results(run: str) -> dict:
-    return json.loads((STORED / "dump" / run / "results.json").read_text(encoding="utf-8"))
+    return rounded((STORED / "dump" / run / "results.json").read_text(encoding="utf-8"))
 
 
 def test_every_file_is_read():
@@ -41,7 +47,7 @@ def test_every_file_is_read():
     assert formats.read_activations(run.folder, 8).activations.shape == (24, 8)
     assert len(load_archive(run, "all", run.codes.class_names)) == 25
     results, written = read_results(run.folder), stored_results("K8_orthohash")
-    assert {name: results.metrics[name] for name in metric_names(5)} == {n: written[n] for n in metric_names(5)}
+    assert results.metrics == pytest.approx({name: written[name] for name in metric_names(5)})
     assert (results.inputs, results.config.bits, results.k) == (run.inputs, 8, 5)
 
 
@@ -49,7 +55,7 @@ def test_every_file_is_read():
 def test_evaluation_gives_the_same_results(old, evaluate, run):
     done = evaluate(f"--dump_dir={old / 'dump'}", f"--run_name={run}", "--k=5", "--interval=0")
     assert done.returncode == 0, done.stderr
-    written, results = stored_results(run), read_results(old / "dump" / run).to_json()
+    written, results = stored_results(run), rounded(json.dumps(read_results(old / "dump" / run).to_json()))
     changing = {"search_seconds", "checksum", "format", "definitions"}
     assert {name: results[name] for name in written if name not in changing} == {
         name: value for name, value in written.items() if name not in changing
@@ -60,7 +66,7 @@ def test_the_same_flags_draw_the_same_splits(old, run_script):
     done = run_script("dataset_generator.py", "--seed=0,1", f"--dump_dir={old / 'dump'}")
     assert done.returncode == 0, done.stderr
     for name in ("split.npz", "split_seed0.npz", "split_seed1.npz"):
-        assert (old / "dump" / name).read_bytes() == (STORED / "dump" / name).read_bytes()
+        assert formats.read_split(old / "dump" / name) == formats.read_split(STORED / "dump" / name)
 
 
 def test_the_table_holds_both_runs(old, evaluate):
@@ -79,7 +85,7 @@ def test_a_finished_run_is_known_and_a_stopped_one_is_continued(old, run_script)
     assert "K8_orthohash is done already" in done.stdout, done.stderr
     done = run_script("trainer.py", *flags, "--ITERS=4000", "--run_name=interrupted")
     assert done.returncode == 0, done.stderr
-    assert "continuing after iteration 3400" in done.stdout
+    assert "continuing after iteration 2100" in done.stdout
     history = runs.read_history(runs.read_run(old / "dump" / "interrupted"))
     assert history["iteration"] == list(range(100, 4001, 100))
 
