@@ -79,6 +79,11 @@ def test_mistakes_of_a_notebook_are_user_errors(pipeline, tmp_path):
     split = mhcln.stratified_split(features.images.paths[:-1], features.images.labels[:-1], ratio=0.6, seed=0)
     with pytest.raises(mhcln.UserError, match="leaves 1 images out"):
         mhcln.fit(features, split, mhcln.TrainConfig(iterations=1))
+    split = mhcln.stratified_split(features.images.paths, features.images.labels, ratio=0.6, seed=0)
+    with pytest.raises(mhcln.UserError, match="loss='softmax' is not one of mhcln, semihard, orthohash"):
+        mhcln.fit(features, split, mhcln.TrainConfig(loss="softmax"))
+    with pytest.raises(mhcln.UserError, match=r"BATCH_SIZE 10 is not a multiple of 3 .*; try 9 or 12"):
+        mhcln.fit(features, split, mhcln.TrainConfig(batch_size=10))
     with pytest.raises(mhcln.UserError, match=r"features\.npz is missing"):
         mhcln.read_features(tmp_path)
 

@@ -18,6 +18,7 @@ from mhcln.storage.run_record import Outcome, RunInputs, RunRecord, TrainConfig
 from mhcln.training import loop
 from mhcln.training.learner import activations
 from mhcln.training.methods import METHODS
+from mhcln.training.samplers import check_triplet_batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,16 +69,13 @@ def usual_iterations(loss: str, dataset: str) -> int:
 
 
 def _check_options(options: TrainOptions) -> None:
-    count, size = len(options.bits) * len(options.seeds), options.config.batch_size
+    count = len(options.bits) * len(options.seeds)
     if options.run_name and count > 1:
         raise UserError(f"--run_name names one folder, but these flags ask for {count} runs; leave it out")
     if options.config.patience and not options.config.validate:
         raise UserError("--patience waits for held-back images to get better; add --validate=0.1, or leave it out")
-    if options.config.loss == "mhcln" and size % 3:
-        raise UserError(
-            f"BATCH_SIZE {size} is not a multiple of 3 (anchors, positives, negatives); "
-            f"try {size // 3 * 3} or {size // 3 * 3 + 3}"
-        )
+    if options.config.loss == "mhcln":
+        check_triplet_batch(options.config.batch_size)
 
 
 def _train_one(options: TrainOptions, config: TrainConfig, features: Features, console: Console) -> None:

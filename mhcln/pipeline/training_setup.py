@@ -57,6 +57,8 @@ def prepare(data: TrainingData, config: TrainConfig, console: Console) -> tuple[
     Raises:
         UserError: The images do not allow the training.
     """
+    if config.loss not in METHODS:
+        raise UserError(f"loss={config.loss!r} is not one of {', '.join(METHODS)}")
     vectors, images, method = data.features.vectors, data.features.images, METHODS[config.loss]
     rows, validation = data.train, None
     if config.validate:

@@ -17,6 +17,16 @@ BLOCK = 64
 Sampler = Callable[["tf.Tensor"], "tf.Tensor"]
 
 
+def check_triplet_batch(batch_size: int) -> None:
+    """Raise UserError if a batch cannot be divided into anchors, positives and negatives."""
+    below = batch_size // 3 * 3
+    if batch_size != max(below, 3):
+        raise UserError(
+            f"BATCH_SIZE {batch_size} is not a multiple of 3 (anchors, positives, negatives); "
+            f"try {f'{below} or {below + 3}' if below else 3}"
+        )
+
+
 def triplet_sampler(labels: NDArray[np.int32], batch_size: int, seed: int) -> Sampler:
     """Draw the batches of the paper: anchors and positives of one class, negatives of another, anew each iteration.
 
@@ -36,11 +46,7 @@ def triplet_sampler(labels: NDArray[np.int32], batch_size: int, seed: int) -> Sa
     Raises:
         UserError: `batch_size` is not a multiple of 3, or the labels allow no triplet.
     """
-    if batch_size < 3 or batch_size % 3:
-        raise UserError(
-            f"BATCH_SIZE {batch_size} is not a multiple of 3 (anchors, positives, negatives); "
-            f"try {batch_size // 3 * 3 + 3}"
-        )
+    check_triplet_batch(batch_size)
     classes = _Classes(labels)
     third = batch_size // 3
     place = tf.range(third)[None]
