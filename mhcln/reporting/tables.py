@@ -49,8 +49,8 @@ def own_rows(results: Iterable[Results], metrics: Sequence[str], titles: Mapping
     """
     groups: dict[tuple[object, ...], Row] = {}
     for each in results:
-        split, setup = _split(each.inputs.contaminated), each.setup()
-        key = (split, each.archive, *(setup[name] for name in _SAME))
+        split, content = _split(each.inputs.contaminated), each.to_json()
+        key = (split, each.archive, *(content[name] for name in _SAME))
         if key not in groups:
             loss = each.config and each.config.loss
             method = titles.get(loss, loss) if loss else "unknown method"

@@ -93,21 +93,23 @@ class Results:
     definitions: dict[str, str]
     costs: list[Cost]
 
-    def setup(self) -> dict[str, str | int | float | None]:
-        """Return what produced the metrics, by name: the data, the training, the machine."""
-        config = vars(self.config) if self.config else dict.fromkeys(vars(TrainConfig()))
-        machine = {name: getattr(self, name) for name in ("training_seconds", "device", "tensorflow")}
-        return {**vars(self.inputs), **config, **machine, "bits": self.bits}
-
     def to_json(self) -> dict[str, object]:
-        """Return the flat keys of `results.json`."""
-        content = {name: value for name, value in vars(self).items() if name not in ("metrics", "inputs", "config")}
-        content["confused_pairs"] = [vars(pair) for pair in self.confused_pairs]
-        content["costs"] = [
+        """Return the flat keys of `results.json`, in the order of the fields."""
+        costs = [
             {"what": cost.what, "stored": cost.stored, "bytes_per_image": cost.bytes_per_image, **cost.metrics}
             for cost in self.costs
         ]
-        return {**content, **self.metrics, **self.setup()}
+        flattened: dict[str, Mapping[str, object]] = {
+            "metrics": self.metrics,
+            "confused_pairs": {"confused_pairs": [vars(pair) for pair in self.confused_pairs]},
+            "inputs": vars(self.inputs),
+            "config": vars(self.config) if self.config else dict.fromkeys(vars(TrainConfig())),
+            "costs": {"costs": costs},
+        }
+        content: dict[str, object] = {}
+        for name, value in vars(self).items():
+            content |= flattened.get(name, {name: value})
+        return content
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], path: Path) -> "Results":
