@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mhcln.backbone import frozen_graph, keras_inception
-from mhcln.backbone.graph_file import ARCHIVE, GRAPH, GRAPHS, recipe_sha256
+from mhcln.backbone.graph_file import ARCHIVE, GRAPH, GRAPHS, GraphFile
 from mhcln.backbone.layers import (
     Conv,
     Layer,
@@ -88,7 +88,7 @@ def open_backbone(options: BackboneOptions, console: Console) -> Backbone:
             raise UserError("--random_weights and --model_dir exclude each other; give one of them")
         return _backbone(RANDOM, keras_inception.random_network(options.random_seed), options)
     file = keras_inception.imagenet_file(console) if options.model_dir is None else find_file(options.model_dir)
-    return _open_file(file, recipe_sha256(file), options)
+    return _open_file(file, options)
 
 
 def reopen_backbone(recipe: Recipe, model_file: str, model_dir: Path | None) -> Backbone:
@@ -111,13 +111,7 @@ def reopen_backbone(recipe: Recipe, model_file: str, model_dir: Path | None) -> 
     file = find_file(model_dir) if model_dir is not None else Path(model_file)
     if not file.is_file():
         raise UserError(f"the backbone {file} of the archive is gone; give its folder as --model_dir")
-    if recipe_sha256(file) != recipe.sha256:
-        raise UserError(
-            f"{file} is not the backbone that made the archive "
-            f"({recipe.family} {'+'.join(recipe.layers)}, SHA-256 {recipe.sha256[:12]}...); "
-            "give the folder of that file as --model_dir"
-        )
-    return _open_file(file, recipe.sha256, options)
+    return _open_file(file, options, recipe)
 
 
 def find_file(model_dir: Path) -> Path:
@@ -141,10 +135,19 @@ def find_file(model_dir: Path) -> Path:
     return found[0]
 
 
-def _open_file(file: Path, sha256: str, options: BackboneOptions) -> Backbone:
+def _open_file(file: Path, options: BackboneOptions, recorded: Recipe | None = None) -> Backbone:
+    """Open the backbone of a file; raises UserError if it is not the one that a recipe records."""
+    graph = GraphFile(file)
+    sha256 = graph.sha256  # that of the file for Keras's weights too
+    if recorded is not None and sha256 != recorded.sha256:
+        raise UserError(
+            f"{file} is not the backbone that made the archive "
+            f"({recorded.family} {'+'.join(recorded.layers)}, SHA-256 {recorded.sha256[:12]}...); "
+            "give the folder of that file as --model_dir"
+        )
     if keras_inception.is_weights(file.name):
         return _backbone(KERAS, keras_inception.read_weights(file), options, str(file.resolve()), sha256)
-    return _backbone(PAPER, frozen_graph.read_graph(file), options, str(file.resolve()), sha256)
+    return _backbone(PAPER, frozen_graph.read_graph(graph), options, str(file.resolve()), sha256)
 
 
 def _backbone(

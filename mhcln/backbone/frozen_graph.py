@@ -11,13 +11,12 @@ import graphlib
 import math
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mhcln.backbone.graph_file import graph_errors, read_graph_bytes
+from mhcln.backbone.graph_file import GraphFile, graph_errors
 from mhcln.backbone.layers import BatchNorm, Conv, Join, Layer, Network, Pool, Scaling, ancestors_of, fold
 from mhcln.quiet_tensorflow import tf
 
@@ -27,10 +26,10 @@ INPUT = "Mul"  # the image, resized and scaled; `Scaling` holds what comes befor
 MAX_ELEMENTS = 2**26  # of a constant; the largest kernel has 1.5 million
 
 
-def read_graph(path: Path) -> Network:
+def read_graph(file: GraphFile) -> Network:
     """Return the network of a graph file, plain, gzipped or `.tgz`; raises UserError if it is not that graph."""
-    with graph_errors(path):
-        return _Reader(tf.compat.v1.GraphDef.FromString(read_graph_bytes(path))).network()
+    with graph_errors(file.path):
+        return _Reader(tf.compat.v1.GraphDef.FromString(file.content)).network()
 
 
 class _Reader:

@@ -1,6 +1,7 @@
 """The bytes of the 2015 Inception graph: a plain or gzipped file, or the archive that Google publishes it in."""
 
 import contextlib
+import functools
 import gzip
 import hashlib
 import io
@@ -25,19 +26,30 @@ MAX_MEMBERS = 100  # of an archive; the real one has 5
 PIECE_BYTES = 2**20
 
 
-def read_graph_bytes(path: Path) -> bytes:
-    """Return the serialised GraphDef of a file; raises UserError if it cannot hold one."""
-    with graph_errors(path):
-        return _archived_graph(path) if _is_archive(path) else _single_file(path)
+class GraphFile:
+    """A file that may hold the graph. It is unpacked once, however often it is asked for.
 
-
-def recipe_sha256(path: Path) -> str:
-    """Return the hex SHA-256 by which a recipe identifies a file of a backbone.
-
-    It is that of the file, but for an archive that of the graph inside, so that a graph and the archive of it give
-    features of the same recipe. Raises UserError if an archive holds no graph.
+    Attributes:
+        path: The file.
     """
-    return hashlib.sha256(read_graph_bytes(path)).hexdigest() if _is_archive(path) else sha256_of(path)
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @functools.cached_property
+    def content(self) -> bytes:
+        """The serialised GraphDef; raises UserError if the file cannot hold one."""
+        with graph_errors(self.path):
+            return _archived_graph(self.path) if _is_archive(self.path) else _single_file(self.path)
+
+    @property
+    def sha256(self) -> str:
+        """The hex SHA-256 by which a recipe identifies the file.
+
+        It is that of the file, but for an archive that of the graph inside, so that a graph and the archive of it give
+        features of the same recipe. Raises UserError if an archive holds no graph.
+        """
+        return hashlib.sha256(self.content).hexdigest() if _is_archive(self.path) else sha256_of(self.path)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mhcln.console import Console, UserError
 from mhcln.data import datasets
-from mhcln.evaluation.definitions import definitions, shared_names
+from mhcln.evaluation.definitions import PUBLISHED_MAP, TIE_AWARE_MAP, definitions, shared_names
 from mhcln.pipeline.evaluate import measure, open_run
 from mhcln.reporting import tables
 from mhcln.storage import layout, runs
@@ -32,7 +32,7 @@ def compare_runs(dump_dir: Path, k: int, archive: str, console: Console) -> None
     for dataset in sorted({row.dataset for row in rows}):
         rows += tables.published_rows(dataset, datasets.load(dataset).published, metrics)
     rows.sort(key=lambda row: row.dataset)
-    shown = {name: definitions(k)[name] for name in (f"mAP@{k}", f"mAP@{k}_tie_aware")}
+    shown = {metric.key(k): definitions(k)[metric.key(k)] for metric in (PUBLISHED_MAP, TIE_AWARE_MAP)}
     text = tables.markdown(rows, shown)
     with locked(dump_dir):
         write_text(dump_dir / layout.TABLE, text)

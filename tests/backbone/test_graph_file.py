@@ -12,7 +12,7 @@ import pytest
 
 from mhcln.backbone import graph_file
 from mhcln.backbone.backbone import open_backbone, reopen_backbone
-from mhcln.backbone.graph_file import ARCHIVE, GRAPH, read_graph_bytes, recipe_sha256
+from mhcln.backbone.graph_file import ARCHIVE, GRAPH, GraphFile
 from mhcln.backbone.recipe import BackboneOptions
 from mhcln.console import UserError
 from mhcln.storage.files import sha256_of
@@ -43,7 +43,12 @@ def refusal(path) -> str:
     """What is said about an archive, the same by everything that reads one, in less memory than 64 MiB."""
     tracemalloc.start()
     messages = []
-    for read in (read_graph_bytes, recipe_sha256, lambda path: open_backbone(BackboneOptions(path), None)):
+    readers = (
+        lambda path: GraphFile(path).content,
+        lambda path: GraphFile(path).sha256,
+        lambda path: open_backbone(BackboneOptions(path), None),
+    )
+    for read in readers:
         with pytest.raises(UserError) as caught:
             read(path)
         messages.append(str(caught.value))
@@ -69,9 +74,21 @@ def test_the_graph_in_an_archive_is_read_and_nothing_is_unpacked(tmp_path, monke
     others = [LICENCE, (f"{GRAPH}.txt", b"text"), (f"not_{GRAPH}", b"x"), (f"/etc/{GRAPH}/x", b"x")]
     tar = tar_of(*others, (name, CONTENT), (kind("link", tarfile.SYMTYPE, GRAPH), b""), format=tar_format)
     path = write_archive(tmp_path / "model", tar)
-    assert read_graph_bytes(path) == CONTENT
+    assert GraphFile(path).content == CONTENT
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
     assert [entry.name for entry in path.parent.iterdir()] == [ARCHIVE]
+
+
+def test_an_archive_is_unpacked_once_to_be_opened(tmp_path, console, monkeypatch):
+    tar = tar_of((GRAPH, graphs.small_graph().SerializeToString()))
+    path = write_archive(tmp_path / "model", tar)
+    opened = []
+    unzip = gzip.open
+    monkeypatch.setattr(gzip, "open", lambda file: opened.append(file) or unzip(file))
+    backbone = open_backbone(BackboneOptions(path), console)
+    assert opened == [path]
+    reopen_backbone(backbone.recipe, str(path), None)
+    assert opened == [path, path]
 
 
 def test_the_archive_and_its_graph_are_the_same_backbone(tmp_path, console):
@@ -126,7 +143,7 @@ def test_an_archive_cut_anywhere_is_refused(tmp_path):
         path.write_bytes(whole[:size])
         refusal(path)
     path.write_bytes(whole)
-    assert len(read_graph_bytes(path)) == 5000
+    assert len(GraphFile(path).content) == 5000
 
 
 def test_a_tar_cut_anywhere_is_refused(tmp_path):

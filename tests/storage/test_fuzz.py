@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from mhcln.backbone.frozen_graph import read_graph
+from mhcln.backbone.graph_file import GraphFile
 from mhcln.console import UserError
 from mhcln.data import datasets, splits
 from mhcln.storage import files, formats, results, runs
@@ -174,4 +175,4 @@ def graph_bytes():
 def test_graphs_are_a_value_or_a_line(folder, graph_bytes, data):
     path = folder / "classify_image_graph_def.pb"
     path.write_bytes(data.draw(mutated(graph_bytes)))
-    value_or_line(read_graph, path)
+    value_or_line(lambda path: read_graph(GraphFile(path)), path)
