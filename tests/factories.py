@@ -1,6 +1,5 @@
 """Made-up codes, features, runs and results: what tests of several rooms need, made in one place."""
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -92,11 +91,6 @@ def write_training_inputs(folder: Path, features: Features, seeds=(0,), rule=spl
             formats.write_split(folder / layout.SPLIT, split)
         if len(seeds) > 1:
             formats.write_split(layout.split_path(folder, seed), split)
-
-
-def change(content, **changes):
-    """A frozen dataclass with other values."""
-    return dataclasses.replace(content, **changes)
 
 
 def results(**changes) -> Results:

@@ -1,9 +1,10 @@
 """`eval.py --table`: which runs are in the table, and what it refuses."""
 
 import csv
+import dataclasses
 import io
 
-from factories import change, write_run
+from factories import write_run
 
 from mhcln.storage import files
 from mhcln.storage.results import read_results, write_results
@@ -49,12 +50,12 @@ def test_the_table_takes_results_that_answer_the_same_question(tmp_path, evaluat
     flags = [f"--dump_dir={tmp_path}", "--k=5"]
     evaluate(*flags, "--interval=0")
     content = read_results(tmp_path / "K8")
-    marked = change(content, metrics={**content.metrics, "mAP@5": 0.123456})
+    marked = dataclasses.replace(content, metrics={**content.metrics, "mAP@5": 0.123456})
     write_results(tmp_path / "K8", marked)
     assert "0.1235 (1)" in evaluate(*flags, "--table").stdout
-    other_seed = {"config": change(content.config, seed=9)}
+    other_seed = {"config": dataclasses.replace(content.config, seed=9)}
     for changes in ({"codes_sha256": "00"}, {"archive": "all"}, {"k": 3}, other_seed):
-        write_results(tmp_path / "K8", change(marked, **changes))
+        write_results(tmp_path / "K8", dataclasses.replace(marked, **changes))
         assert f"{content.metrics['mAP@5']:.4f} (1)" in evaluate(*flags, "--table").stdout
 
 

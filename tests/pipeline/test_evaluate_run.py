@@ -1,6 +1,7 @@
 """`eval.py` as a user runs it: what it writes, what it says, what it refuses."""
 
 import csv
+import dataclasses
 import io
 import json
 import re
@@ -9,7 +10,7 @@ import sys
 
 import numpy as np
 import pytest
-from factories import CLASSES, change, features_of_codes, image_table, noisy_codes, write_images, write_run
+from factories import CLASSES, features_of_codes, image_table, noisy_codes, write_images, write_run
 from PIL import Image
 
 from mhcln.console import UserError
@@ -74,7 +75,7 @@ def test_a_known_data_set_is_recognised_by_its_class_names(tmp_path, evaluate):
     known = datasets.known()["UCMD"]
     codes = noisy_codes()
     (tmp_path / "K8").mkdir()
-    formats.write_codes(tmp_path / "K8", change(codes, class_names=list(known.class_names)))
+    formats.write_codes(tmp_path / "K8", dataclasses.replace(codes, class_names=list(known.class_names)))
     assert evaluate(f"--dump_dir={tmp_path}", "--k=3", "--interval=0").returncode == 0
     assert results(tmp_path / "K8")["dataset"] == "UCMD"
     assert "Baseball Diamond" in (tmp_path / "K8/report.html").read_text()
@@ -137,7 +138,7 @@ def test_queries_with_nothing_to_find_are_counted_and_reported(tmp_path, evaluat
     split = [part if label else "train" for part, label in zip(codes.split, codes.labels, strict=True)]
     split[0] = "test"
     (tmp_path / "K8").mkdir()
-    formats.write_codes(tmp_path / "K8", change(codes, split=split))
+    formats.write_codes(tmp_path / "K8", dataclasses.replace(codes, split=split))
     done = evaluate(f"--dump_dir={tmp_path}", "--k=3", "--interval=0")
     assert "1 queries have no other image of their class" in done.stdout
     assert results(tmp_path / "K8")["queries_left_out"] == 1

@@ -1,5 +1,6 @@
 """Searching with one's own images, and adding images to what is searched."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -9,7 +10,6 @@ import sys
 import numpy as np
 import pytest
 from conftest import REPO_ROOT
-from factories import change
 from graphs import small_graph, write_graph
 from PIL import Image
 
@@ -152,7 +152,7 @@ def test_an_archive_of_other_codes_is_refused(pipeline, run, tmp_path, run_scrip
     )
     place = tmp_path / "dump" / "K12" / "archives" / "x.npz"
     place.parent.mkdir(exist_ok=True)
-    formats.write_addition(place, change(added, **changes))
+    formats.write_addition(place, dataclasses.replace(added, **changes))
     query = pipeline / "images" / "beach" / "beach0.tif"
     users_mistake(run_script(SCRIPT, f"--dump_dir={tmp_path / 'dump'}", "--query", query), str(place.parent), *words)
 
@@ -160,7 +160,7 @@ def test_an_archive_of_other_codes_is_refused(pipeline, run, tmp_path, run_scrip
 def test_an_empty_archive_is_refused(pipeline, run, tmp_path, run_script, users_mistake):
     shutil.copytree(pipeline / "dump", tmp_path / "dump")
     folder = tmp_path / "dump" / "K12"
-    formats.write_codes(folder, change(run.codes, split=["train"] * len(run.codes.paths)))
+    formats.write_codes(folder, dataclasses.replace(run.codes, split=["train"] * len(run.codes.paths)))
     record = runs.read_record(folder)
     record.outcome.files["codes.npz"] = sha256_of(folder / "codes.npz")
     runs.write_record(folder, record)
@@ -172,11 +172,11 @@ def test_an_empty_archive_is_refused(pipeline, run, tmp_path, run_script, users_
 def test_features_of_another_backbone_are_not_added(pipeline, tmp_path, run, console):
     features = formats.read_features(pipeline / "dump")
     table, vectors = features.images, features.vectors
-    other = change(table, extractor=table.extractor + "; views=8")
+    other = dataclasses.replace(table, extractor=table.extractor + "; views=8")
     formats.write_features(tmp_path, formats.Features(vectors, other))
     with pytest.raises(UserError, match="extract them again with the same backbone and flags"):
         add_images(run, tmp_path, console)
-    none = change(table, labels=table.labels[:0], paths=[])
+    none = dataclasses.replace(table, labels=table.labels[:0], paths=[])
     formats.write_features(tmp_path, formats.Features(vectors[:0], none))
     with pytest.raises(UserError, match=rf"{tmp_path} has features of no image; make them again with extract_"):
         add_images(run, tmp_path, console)

@@ -1,6 +1,7 @@
 """The table over many runs: what is averaged with what, what stands beside it, and how it is written."""
 
 import csv
+import dataclasses
 
 import factories
 import pytest
@@ -68,7 +69,7 @@ def test_clean_comes_before_contaminated():
 
 def published(value: float = 0.904, **changes) -> Published:
     entry = Published(method="Paper", metric="mAP@20", bits=32, value=value, source="a journal")
-    return factories.change(entry, **changes)
+    return dataclasses.replace(entry, **changes)
 
 
 def test_published_results_stand_beside_with_their_source():
