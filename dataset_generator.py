@@ -24,12 +24,18 @@ def parser() -> cli.Parser:
         type=cli.fraction,
         help=f"share of each class that trains; if not given, {splits.RATIO}",
     )
-    add("--seed", type=cli.whole_numbers(0), default=[0], help="seed of the draw, or several: one split each")
+    add(
+        "--seed",
+        type=cli.whole_numbers(0, cli.LARGEST_SEED),
+        default=[0],
+        help="seed of the draw, or several: one split each",
+    )
     add(
         "--rule",
         choices=splits.RULES,
         default=splits.STRATIFIED,
-        help="published-aid draws test images without regard to the training images, as the published AID code did",
+        help="stratified draws a share of each class; folders takes the train/ and test/ that the images lie in; "
+        "published-aid draws test images without regard to the training images, as the published AID code did",
     )
     add("--features", type=Path, help="features.pkl of the published code, to make features.npz of")
     add("--split_dir", type=Path, help="folder with train.txt and test.txt that name the images")

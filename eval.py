@@ -13,21 +13,29 @@ to what it searches; only these two need TensorFlow.
 import argparse
 from pathlib import Path
 
-from mhcln import cli
+from mhcln import cli, device
 from mhcln.console import Console, UserError
 from mhcln.evaluation.evaluate import ARCHIVES
 from mhcln.pipeline.compare import compare_runs
 from mhcln.pipeline.evaluate import EvalOptions, evaluate_run
+
+MOST_NEIGHBOURS = 10**6
+LARGEST_INTERVAL = 10**9  # queries: of any test set, the first is drawn
 
 
 def parser() -> cli.Parser:
     """Return the parser of this script's flags."""
     parser = cli.Parser("Evaluate the hash codes of a training run.")
     add = parser.add_argument
-    add("--k", type=cli.whole_number(1), default=EvalOptions.k, help="cut-off: how many neighbours count")
+    add(
+        "--k",
+        type=cli.whole_number(1, MOST_NEIGHBOURS),
+        default=EvalOptions.k,
+        help="cut-off: how many neighbours count",
+    )
     add(
         "--interval",
-        type=cli.whole_number(0),
+        type=cli.whole_number(0, LARGEST_INTERVAL),
         default=EvalOptions.interval,
         help="draw every so many-th query; 0 draws none",
     )
@@ -42,6 +50,7 @@ def parser() -> cli.Parser:
         type=Path,
         help="for --query: folder of the backbone; if not given, where extraction found it",
     )
+    add("--device", choices=device.CHOICES, default="auto", help="for --query and --add; auto is a GPU if there is one")
     return parser
 
 
@@ -67,6 +76,7 @@ def main(flags: argparse.Namespace, console: Console) -> None:
             archive=flags.archive or SearchOptions.archive,
             model_dir=flags.model_dir,
             images_dir=flags.images_dir,
+            device=flags.device,
         )
         search(search_options, console)
     else:

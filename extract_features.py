@@ -3,11 +3,13 @@
 import argparse
 from pathlib import Path
 
-from mhcln import cli
+from mhcln import cli, device
 from mhcln.backbone import recipe
 from mhcln.backbone.recipe import BackboneOptions
 from mhcln.console import Console
 from mhcln.pipeline.extract import ExtractOptions, extract_features
+
+LARGEST_BATCH = 1024  # images of 299x299 pixels: 1.1 GB of float32, several of which are in memory at a time
 
 
 def parser() -> cli.Parser:
@@ -25,9 +27,8 @@ def parser() -> cli.Parser:
     add("--unlabelled", action="store_true", help="take all images under images_dir, without classes, for search only")
     add(
         "--batch_size",
-        type=cli.whole_number(1),
-        default=ExtractOptions.batch_size,
-        help="images per run of the network",
+        type=cli.whole_number(1, LARGEST_BATCH),
+        help="images per run of the network; if not given, 32, on a GPU 128",
     )
     add(
         "--tiff",
@@ -41,6 +42,7 @@ def parser() -> cli.Parser:
         default="stop",
         help="at images that cannot be read: stop with their list, or leave them out and list them in skipped.csv",
     )
+    add("--device", choices=device.CHOICES, default="auto", help="what computes; auto is a GPU if there is one")
     add("--precision", choices=recipe.PRECISIONS, default=recipe.PRECISIONS[0], help="of the network")
     add("--views", type=int, choices=recipe.VIEWS, default=1, help="average over this many flips and quarter turns")
     add(
@@ -50,7 +52,12 @@ def parser() -> cli.Parser:
         help="layers whose means over space are the features: pool_3 as in the paper, or several of mixed, "
         "mixed_1, ..., mixed_10 with commas between",
     )
-    add("--random_weights", type=cli.whole_number(0), metavar="SEED", help="a network with random weights, for trials")
+    add(
+        "--random_weights",
+        type=cli.whole_number(0, cli.LARGEST_SEED),
+        metavar="SEED",
+        help="a network with random weights, for trials",
+    )
     return parser
 
 
@@ -67,6 +74,7 @@ def main(flags: argparse.Namespace, console: Console) -> None:
         batch_size=flags.batch_size,
         skip_broken=flags.on_error == "skip",
         backbone=backbone,
+        device=flags.device,
     )
     extract_features(options, console)
 

@@ -7,20 +7,29 @@ python trainer.py --HASH_BITS=32 --loss=orthohash
 
 import argparse
 
-from mhcln import cli
+from mhcln import cli, device
 from mhcln.console import Console
 from mhcln.pipeline.train import TrainOptions, train_runs
 from mhcln.storage.run_record import TrainConfig
 from mhcln.training.methods import METHODS, PRECISIONS
 
 USUAL = TrainConfig()
+LARGEST_BITS = 2**16  # a code as large as 2048 features in float32: beyond it hashing makes nothing smaller
+LARGEST_BATCH = 2**20
+MOST_ITERATIONS = 10**9  # weeks on any device
+LONGEST_PAUSE = 24 * 60 * 60  # seconds
 
 
 def parser() -> cli.Parser:
     """Return the parser of this script's flags."""
     parser = cli.Parser("Train the hashing network on the training images and write the codes of all images.")
     add = parser.add_argument
-    add("--HASH_BITS", type=cli.whole_numbers(1), default=[USUAL.bits], help="bits of a code, or several: one run each")
+    add(
+        "--HASH_BITS",
+        type=cli.whole_numbers(1, LARGEST_BITS),
+        default=[USUAL.bits],
+        help="bits of a code, or several: one run each",
+    )
     add(
         "--loss",
         choices=METHODS,
@@ -30,21 +39,22 @@ def parser() -> cli.Parser:
     add("--ALPHA", type=cli.margin, default=USUAL.alpha, help="margin of the triplets, or of orthohash's cosine")
     add(
         "--BATCH_SIZE",
-        type=cli.whole_number(3),
+        type=cli.whole_number(3, LARGEST_BATCH),
         default=USUAL.batch_size,
         help="images in a batch, for mhcln a multiple of 3",
     )
     add(
         "--ITERS",
-        type=cli.whole_number(1),
+        type=cli.whole_number(1, MOST_ITERATIONS),
         help="iterations; if not given, those of the data set for mhcln, 2000 for the other losses",
     )
     add(
         "--precision",
         choices=PRECISIONS,
         default=USUAL.precision,
-        help="of the matrix products while training; the saved network is float32",
+        help="of the matrix products while training, tf32 on NVIDIA cards only; the saved network is float32",
     )
+    add("--device", choices=device.CHOICES, default="auto", help="what to train on; auto is a GPU if there is one")
     add(
         "--validate",
         type=cli.fraction,
@@ -52,13 +62,19 @@ def parser() -> cli.Parser:
     )
     add(
         "--patience",
-        type=cli.whole_number(1),
+        type=cli.whole_number(1, MOST_ITERATIONS),
         help="stop after so many looks at the held-back images without a better one; if not given, never",
     )
     add("--train_test_split", type=cli.fraction, help="must be that of the split, if given")
-    add("--seed", type=cli.whole_numbers(0), default=[USUAL.seed], help="seed, or several: one run each")
+    add(
+        "--seed",
+        type=cli.whole_numbers(0, cli.LARGEST_SEED),
+        default=[USUAL.seed],
+        help="seed, or several: one run each",
+    )
+    add("--finish", action="store_true", help="end an interrupted run where it stands, and write its codes")
     add("--run_name", type=cli.folder_name, help="folder of the run in dump_dir; if not given, K<bits>")
-    add("--save_seconds", type=cli.whole_number(0), default=30, help="seconds between checkpoints")
+    add("--save_seconds", type=cli.whole_number(0, LONGEST_PAUSE), default=30, help="seconds between checkpoints")
     return parser
 
 
@@ -81,6 +97,8 @@ def main(flags: argparse.Namespace, console: Console) -> None:
         train_test_split=flags.train_test_split,
         run_name=flags.run_name,
         save_seconds=flags.save_seconds,
+        device=flags.device,
+        finish=flags.finish,
     )
     train_runs(options, console)
 

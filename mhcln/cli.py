@@ -12,10 +12,12 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn, TypeVar
 
-from mhcln.console import Console, Terminated, UserError
+from mhcln.console import Console, Terminated, UserError, print_line
 from mhcln.storage import layout
 
 T = TypeVar("T")
+LARGEST_SEED = 2**63 - 1  # TensorFlow takes a seed as int64
+_SHOWN = 60  # characters of a flag's value in a message
 TRACEBACK = "MHCLN_TRACEBACK"  # environment variable: show where an error of the operating system came from
 
 
@@ -72,38 +74,39 @@ def _raise_terminated(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _leave(status: int, line: str) -> NoReturn:
-    print(" ".join(line.split()), file=sys.stderr)  # noqa: T201, the one line of a user's mistake
+    print_line(" ".join(line.split()), sys.stderr)
     sys.exit(status)
 
 
-def whole_number(minimum: int) -> Callable[[str], int]:
-    """Return a flag's type: an integer of at least `minimum`."""
+def whole_number(minimum: int, maximum: int) -> Callable[[str], int]:
+    """Return a flag's type: an integer from `minimum` to `maximum`."""
 
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = minimum - 1
-        if value < minimum:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {minimum}")
+        if not minimum <= value <= maximum:
+            what = f"a whole number of at least {minimum} and at most {maximum}"
+            raise argparse.ArgumentTypeError(f"{_quoted(text)} is not {what}")
         return value
 
     return parse
 
 
-def whole_numbers(minimum: int) -> Callable[[str], list[int]]:
-    """Return a flag's type: one integer of at least `minimum`, or several different ones with commas between."""
-    parse_one = whole_number(minimum)
+def whole_numbers(minimum: int, maximum: int) -> Callable[[str], list[int]]:
+    """Return a flag's type: one integer from `minimum` to `maximum`, or several different ones with commas between."""
+    parse_one = whole_number(minimum, maximum)
 
     def parse(text: str) -> list[int]:
-        return _different([parse_one(part) for part in text.split(",")], f"{text!r} names a number twice")
+        return _different([parse_one(part) for part in text.split(",")], f"{_quoted(text)} names a number twice")
 
     return parse
 
 
 def names(text: str) -> tuple[str, ...]:
     """A flag's type: one word, or several different ones with commas between."""
-    return tuple(_different(text.split(","), f"{text!r} names something twice"))
+    return tuple(_different(text.split(","), f"{_quoted(text)} names something twice"))
 
 
 def _different(values: list[T], message: str) -> list[T]:
@@ -116,7 +119,7 @@ def fraction(text: str) -> float:
     """A flag's type: a number above 0 and below 1."""
     value = _number(text)
     if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number between 0 and 1")
+        raise argparse.ArgumentTypeError(f"{_quoted(text)} is not a number between 0 and 1")
     return value
 
 
@@ -124,8 +127,12 @@ def margin(text: str) -> float:
     """A flag's type: a number above 0, and at most 2, the largest squared distance of two activations."""
     value = _number(text)
     if not 0 < value <= 2:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a margin above 0 and at most 2")
+        raise argparse.ArgumentTypeError(f"{_quoted(text)} is not a margin above 0 and at most 2")
     return value
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…")
 
 
 def _number(text: str) -> float:
@@ -136,7 +143,8 @@ def _number(text: str) -> float:
 
 
 def folder_name(text: str) -> str:
-    """A flag's type: the name of a folder inside the dump folder."""
-    if text in ("", ".", "..") or Path(text).name != text:
-        raise argparse.ArgumentTypeError(f"{text!r} is not the name of a folder")
+    """A flag's type: the name of a folder inside the dump folder, which is not one of our own."""
+    problem = layout.name_problem(text)
+    if problem:
+        raise argparse.ArgumentTypeError(f"{_quoted(text)} is not the name of a folder: {problem}")
     return text

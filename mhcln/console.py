@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -23,16 +23,23 @@ class Terminated(BaseException):
     """SIGTERM arrived. Like KeyboardInterrupt, it passes through code that handles only errors."""
 
 
+def print_line(line: str, stream: TextIO) -> None:
+    """Print a line; what the encoding of the stream lacks, such as a byte of a path that is not UTF-8, is escaped."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    printable = line.encode(encoding, "backslashreplace").decode(encoding)
+    print(printable, file=stream, flush=True)
+
+
 class Console:
     """Prints summary lines and warnings, and shows a progress bar for long work."""
 
     def say(self, line: str) -> None:
         """Print a line of the summary on stdout."""
-        print(line, flush=True)  # noqa: T201, this is the one place that prints
+        print_line(line, sys.stdout)
 
     def warn(self, line: str) -> None:
         """Print on stderr what the user should know, but what stops nothing."""
-        print(f"warning: {line}", file=sys.stderr, flush=True)  # noqa: T201, as above
+        print_line(f"warning: {line}", sys.stderr)
 
     def bar(self, total: int, description: str, unit: str, done: int = 0) -> "tqdm[Any]":
         """Return a progress bar, to be used in a `with` block.

@@ -5,6 +5,7 @@ import runpy
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,26 @@ from graphs import write_graph
 
 from mhcln.console import Quiet
 from mhcln.demo.scenes import SCENES, draw_scene
+from mhcln.quiet_tensorflow import tf
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
-# Tests compare exact numbers, so they all run on the processor.
-os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", choices=("cpu", "gpu"), default="cpu", help="what all tests compute on")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--device") == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the scripts that tests start inherit it
+    elif not tf.config.list_physical_devices("GPU"):
+        pytest.exit("--device=gpu, but TensorFlow sees no GPU", returncode=2)
+
+
+@pytest.fixture(scope="session")
+def tolerance(pytestconfig) -> Callable[[float, float], float]:
+    """A function of what a test tolerates on the processor and on a GPU, whose products add up in another order."""
+    return lambda on_cpu, on_gpu: on_gpu if pytestconfig.getoption("--device") == "gpu" else on_cpu
 
 
 @pytest.fixture(scope="session")

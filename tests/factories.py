@@ -1,5 +1,6 @@
 """Made-up codes, features, runs and results: what tests of several rooms need, made in one place."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +23,17 @@ def image_table(paths: list[str], labels, class_names: list[str] = CLASSES, **ch
     return ImageTable(np.asarray(labels, np.int32), paths, class_names, **values)
 
 
-def noisy_codes(bits: int = 8, per_class: int = 6, seed: int = 0, train: int = 2) -> Codes:
-    """Three classes, codes of a class with a fifth of their bits flipped, the first `train` of each for training."""
+def noisy_codes(
+    bits: int = 8, per_class: int = 6, seed: int = 0, train: int = 2, classes: Sequence[str] = CLASSES
+) -> Codes:
+    """Codes of a class with a fifth of their bits flipped, the first `train` images of each class for training."""
     random = np.random.default_rng(seed)
-    labels = np.repeat(np.arange(3, dtype=np.int32), per_class)
-    centres = random.integers(0, 2, (3, bits))
+    labels = np.repeat(np.arange(len(classes), dtype=np.int32), per_class)
+    centres = random.integers(0, 2, (len(classes), bits))
     codes = centres[labels] ^ (random.random((len(labels), bits)) < 0.2)
     split = ["train" if row % per_class < train else "test" for row in range(len(labels))]
-    paths = [f"{CLASSES[label]}/{row:02}.png" for row, label in enumerate(labels)]
-    return Codes(pack(codes), bits, labels, paths, split, CLASSES)
+    paths = [f"{classes[label]}/{row:02}.png" for row, label in enumerate(labels)]
+    return Codes(pack(codes), bits, labels, paths, split, list(classes))
 
 
 def record(config: TrainConfig, done: bool = True, files: dict[str, str] | None = None, **inputs) -> RunRecord:

@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import pytest
 from conftest import REPO_ROOT
 
 from mhcln.cli import TRACEBACK, folder_name, fraction, margin, names, whole_number, whole_numbers
+from mhcln.storage import formats, layout
 
 SCRIPTS = ("extract_features.py", "dataset_generator.py", "trainer.py", "eval.py")
 
@@ -24,9 +27,9 @@ cli.run(cli.Parser("test"), main)
 """
 
 
-def run(body: str, *flags: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-c", BODY.format(body=body), *flags]
-    return subprocess.run(command, capture_output=True, text=True, cwd=REPO_ROOT, check=False)
+def run(body: str, **options: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", BODY.format(body=body)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=REPO_ROOT, check=False, **options)
 
 
 @pytest.mark.parametrize(
@@ -100,21 +103,48 @@ def test_a_closed_pipe_leaves_no_traceback(tmp_path):
     assert (result.stdout, result.stderr) == ("0\n", "")
 
 
-@pytest.mark.parametrize(("text", "right"), [("1", True), ("0", False), ("-1", False), ("1.5", False), ("x", False)])
-def test_whole_numbers_have_a_minimum(text, right):
-    if right:
-        assert whole_number(1)(text) == int(text)
-    else:
-        with pytest.raises(argparse.ArgumentTypeError, match="is not a whole number of at least 1"):
-            whole_number(1)(text)
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "x", "", "91", "9" * 5000])
+def test_whole_numbers_have_bounds(text):
+    assert (whole_number(1, 90)("1"), whole_number(1, 90)("90")) == (1, 90)
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a whole number of at least 1 and at most 90") as error:
+        whole_number(1, 90)(text)
+    assert len(str(error.value)) < 200
 
 
 def test_lists_of_numbers_and_fractions_are_checked():
-    assert whole_numbers(0)("0,1,2") == [0, 1, 2]
+    assert whole_numbers(0, 9)("0,1,2") == [0, 1, 2]
     assert fraction("0.6") == 0.6
-    for parse, text in ((whole_numbers(0), "1,1"), (whole_numbers(0), "1,"), (fraction, "1"), (fraction, "nan")):
+    several = whole_numbers(0, 9)
+    for parse, text in ((several, "1,1"), (several, "1,"), (several, "1,10"), (fraction, "1"), (fraction, "nan")):
         with pytest.raises(argparse.ArgumentTypeError):
             parse(text)
+
+
+@pytest.mark.parametrize(
+    ("script", "flag"),
+    [
+        ("extract_features.py", "--batch_size=100000"),
+        ("extract_features.py", f"--random_weights={2**64}"),
+        ("dataset_generator.py", f"--seed={2**63}"),
+        ("trainer.py", f"--seed=0,{2**64}"),
+        ("trainer.py", "--HASH_BITS=32,10000000"),
+        ("trainer.py", "--BATCH_SIZE=300000000"),
+        ("trainer.py", f"--ITERS={10**20}"),
+        ("trainer.py", f"--patience={10**20}"),
+        ("trainer.py", f"--save_seconds={10**400}"),
+        ("eval.py", f"--k={10**20}"),
+        ("eval.py", f"--interval={10**20}"),
+        ("trainer.py", "--run_name=.lock"),
+        ("eval.py", "--run_name=extract.part"),
+    ],
+)
+def test_flags_beyond_what_they_can_mean_are_one_line(script, flag, capsys):
+    parser = runpy.run_path(str(REPO_ROOT / script))["parser"]()
+    with pytest.raises(SystemExit) as left:
+        parser.parse_args(["--images_dir=x", flag])
+    printed = capsys.readouterr().err
+    assert (left.value.code, printed.count("\n")) == (2, 1)
+    assert f"argument {flag.split('=')[0]}: " in printed
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -123,11 +153,62 @@ def test_a_folder_without_permission_is_one_line(tmp_path, run_script, users_mis
     users_mistake(run_script("dataset_generator.py", "--dump_dir", tmp_path / "dump"), "Permission denied")
 
 
-@pytest.mark.parametrize(
-    ("parse", "text"),
-    [(margin, "0"), (margin, "2.1"), (margin, "nan"), (margin, "x"), (folder_name, ".."), (folder_name, "a/b")],
-)
-def test_margins_and_names_of_folders_are_checked(parse, text):
-    assert (margin("2"), folder_name("K32"), names("mixed,mixed_1")) == (2.0, "K32", ("mixed", "mixed_1"))
+@pytest.mark.parametrize(("parse", "text"), [(margin, "0"), (margin, "2.1"), (margin, "nan"), (margin, "x")])
+def test_margins_are_checked(parse, text):
+    assert (margin("2"), names("mixed,mixed_1")) == (2.0, ("mixed", "mixed_1"))
     with pytest.raises(argparse.ArgumentTypeError, match="is not"):
         parse(text)
+
+
+OWN_NAMES = [value for name, value in vars(layout).items() if name.isupper() and isinstance(value, str)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ".", "..", ".lock", ".part.x", "a/b", "a\\b", "/a", "a\n", "\x1b[2J", "caf\udce9", "x" * 256, "ü" * 128]
+    + ["split_seed3.npz", "Features.NPZ", "extract.part"]
+    + [name for name in OWN_NAMES if not name.split(" ")[0].endswith(".py")],
+)
+def test_names_of_folders_are_not_ours(text):
+    for good in ("K32", "mine_2", "x" * 255, "a.b", "Größe", "-x", "split"):
+        assert folder_name(good) == good
+    with pytest.raises(argparse.ArgumentTypeError, match="is not the name of a folder: ") as error:
+        folder_name(text)
+    assert len(str(error.value)) < 200
+
+
+def test_what_an_output_cannot_encode_is_escaped():
+    lines = "console.say('say caf\\udce9 ü'); console.warn('warn caf\\udce9'); raise UserError('end caf\\udce9')"
+    for encoding in ("utf-8:strict", "ascii:strict"):
+        result = run(lines, env={**os.environ, "PYTHONIOENCODING": encoding})
+        ue = "ü" if encoding.startswith("utf") else r"\xfc"
+        assert result.returncode == 2, result.stderr
+        assert result.stdout == rf"say caf\udce9 {ue}" + "\n"
+        assert result.stderr == r"warning: warn caf\udce9" + "\n" + r"error: end caf\udce9" + "\n"
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_no_trouble(pipeline, tmp_path, run_script):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    for name in ("beach", "forest"):
+        shutil.copytree(pipeline / "images" / name, folder / name)
+    broken = "beach/broken.tif"
+    (folder / broken).write_bytes(b"no image")
+    model, dump = f"--model_dir={pipeline / 'model'}", tmp_path / os.fsdecode(b"dump\xe9")
+    done = run_script("extract_features.py", model, f"--images_dir={folder}", f"--dump_dir={dump}", "--on_error=skip")
+    assert done.returncode == 0, done.stderr
+    assert rf"see {tmp_path}/dump\udce9/skipped.csv" in done.stderr
+    assert (dump / "skipped.csv").read_text(encoding="utf-8").splitlines()[1].startswith("beach/broken.tif,")
+    images = formats.read_image_table(dump)
+    assert (images.images_dir, len(images)) == (str(folder), 20)
+    assert all((folder / path).is_file() for path in images.paths)
+    done = run_script("eval.py", f"--query={folder}", "--k=2", f"--dump_dir={pipeline / 'dump'}")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert r"caf\udce9/beach/broken.tif is not usable: " in done.stderr
+
+
+def test_an_image_whose_own_path_is_not_utf_8_is_refused_with_its_name_escaped(tmp_path, run_script, users_mistake):
+    folder = tmp_path / "images" / os.fsdecode(b"beach\xe9")
+    folder.mkdir(parents=True)
+    (folder / "1.tif").write_bytes(b"no image")
+    done = run_script("extract_features.py", f"--images_dir={folder.parent}", f"--dump_dir={tmp_path}")
+    users_mistake(done, r"first 'beach\udce9/1.tif'; rename what is at fault")

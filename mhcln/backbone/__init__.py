@@ -2,7 +2,10 @@
 
 - `recipe`: everything that features depend on, and its one-line form, the `extractor` of `features.npz`.
 - `backbone`: opens a backbone, or opens it again from its recipe; runs the network.
-- `loader`: decodes image files in threads while the network runs.
+- `compiled`: the layers as one TensorFlow function, and the views of an image.
+- `loader`: decodes image files in threads, into batches.
+- `aligned`: arrays that TensorFlow reads without a copy.
+- `describe`: runs the network on these batches.
 - `layers`: a network as a list of layers, and changes of that list that keep what it computes.
 - `frozen_graph`: the layers of the 2015 graph of the paper.
 - `graph_file`: the bytes of that graph, from a plain, a gzipped or Google's `.tgz` file.

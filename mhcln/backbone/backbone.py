@@ -10,22 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mhcln.backbone import frozen_graph, keras_inception
+from mhcln.backbone.aligned import as_tensor
+from mhcln.backbone.compiled import compiled, turned
 from mhcln.backbone.graph_file import ARCHIVE, GRAPH, GRAPHS, GraphFile
-from mhcln.backbone.layers import (
-    Conv,
-    Layer,
-    Mean,
-    Network,
-    Pool,
-    Scaling,
-    pool_after_conv1x1,
-    sources,
-    with_outputs,
-)
+from mhcln.backbone.layers import Network, Scaling, with_outputs
 from mhcln.backbone.recipe import KERAS, PAPER, POOL_3, RANDOM, BackboneOptions, Recipe
 from mhcln.console import Console, UserError
 from mhcln.quiet_tensorflow import tf
-from mhcln.storage.files import one_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,20 +44,28 @@ class Backbone:
         """Return an image [height, width, 3] uint8 in the network's size, [299, 299, 3] float32, 0 to 255."""
         # tf.image.resize would place samples at pixel centres, which moves the 2015 graph's pool_3 by about 0.5 %
         with tf.device("CPU"):
-            return tf.raw_ops.ResizeBilinear(
-                images=image[None],
+            resized = tf.raw_ops.ResizeBilinear(
+                images=tf.expand_dims(image, 0),  # an index in its place would take as long as the resize
                 size=self.scaling.size,
                 align_corners=False,
                 half_pixel_centers=self.scaling.half_pixel,
-            )[0]
+            )
+            return tf.squeeze(resized, 0)
 
     def features(self, images: tf.Tensor | NDArray[np.float32]) -> NDArray[np.float32]:
         """Return features [batch, d] float32, averaged over the views, of resized images [batch, 299, 299, 3]."""
-        batch = tf.convert_to_tensor(images)
+        return self.start(images).numpy()
+
+    def start(self, images: tf.Tensor | NDArray[np.float32]) -> tf.Tensor:
+        """Return what `features` does, but as a tensor that a GPU may still be computing.
+
+        Its `numpy()` waits until it is there. Until then `images` must stay as they are, if they are an array.
+        """
+        batch = as_tensor(images)
         total = self.network(batch)
         for view in range(1, self.recipe.views):
             total += self.network(turned(batch, view))
-        return (total / self.recipe.views).numpy()
+        return total / self.recipe.views
 
 
 def open_backbone(options: BackboneOptions, console: Console) -> Backbone:
@@ -158,61 +157,3 @@ def _backbone(
     if options.layers != POOL_3:
         network = with_outputs(network, options.layers)
     return Backbone(recipe, model_file, network.scaling, compiled(network, options.precision))
-
-
-def turned(images: tf.Tensor, view: int) -> tf.Tensor:
-    """Return view 0 to 7 of square images [batch, side, side, 3].
-
-    A view is `view` % 4 quarter turns; from 4 on, the images are mirrored first.
-    """
-    if view >= 4:
-        images = images[:, :, ::-1]
-    return tf.image.rot90(images, view % 4)
-
-
-def compiled(network: Network, precision: str) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Return the network as one TF2 function of [batch, 299, 299, 3] float32, 0 to 255, its weights frozen into it.
-
-    Convolutions run in `precision`; averages over space and the output are float32. Raises UserError if a layer
-    cannot read what the layers before it give.
-    """
-    dtype = tf.dtypes.as_dtype(precision)
-    scaling, layers = network.scaling, pool_after_conv1x1(network.layers)
-
-    @tf.function(input_signature=[tf.TensorSpec([None, *scaling.size, 3], tf.float32)], autograph=False)
-    def run(images: tf.Tensor) -> tf.Tensor:
-        values = {network.input: tf.cast((images - scaling.mean) * scaling.factor, dtype)}
-        *inner, last = layers
-        for name in inner:
-            values[name] = _apply(layers[name], values)
-        final = layers[last]
-        values |= {source: tf.cast(values[source], tf.float32) for source in sources(final)}
-        output = _apply(final, values)
-        return tf.reshape(output, [-1, output.shape[1] * output.shape[2] * output.shape[3]])
-
-    try:
-        run.get_concrete_function()
-    except ValueError as error:
-        what = one_line(error)
-        raise UserError(f"the layers of the network do not fit each other ({what}); take another file") from error
-    return run
-
-
-def _apply(layer: Layer, values: dict[str, tf.Tensor]) -> tf.Tensor:
-    if isinstance(layer, Conv):
-        image = values[layer.source]
-        image = tf.nn.conv2d(image, tf.constant(layer.kernel, image.dtype), layer.strides, layer.padding)
-        if layer.pool:
-            image = _pooled(image, layer.pool)
-        image = tf.nn.bias_add(image, tf.constant(layer.bias, image.dtype))
-        return tf.nn.relu(image) if layer.relu else image
-    if isinstance(layer, Pool):
-        return _pooled(values[layer.source], layer)
-    if isinstance(layer, Mean):
-        return tf.reduce_mean(tf.cast(values[layer.source], tf.float32), axis=(1, 2), keepdims=True)
-    return tf.concat([values[source] for source in layer.sources], axis=3)
-
-
-def _pooled(image: tf.Tensor, pool: Pool) -> tf.Tensor:
-    pooled = tf.nn.max_pool2d if pool.kind == "max" else tf.nn.avg_pool2d
-    return pooled(image, pool.size, pool.strides, pool.padding)

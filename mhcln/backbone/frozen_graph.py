@@ -16,20 +16,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mhcln.backbone.graph_file import GraphFile, graph_errors
-from mhcln.backbone.layers import BatchNorm, Conv, Join, Layer, Network, Pool, Scaling, ancestors_of, fold
+from mhcln.backbone.graph_file import GraphFile, check_fields, graph_errors
+from mhcln.backbone.layers import BatchNorm, Conv, Join, Layer, Network, Pool, Scaling, ancestors_of, check_cost, fold
 from mhcln.quiet_tensorflow import tf
 
 OUTPUT = "pool_3"  # published extract_features.py:41 fetches 'pool_3:0'
 BLOCK = re.compile(r"mixed(_\d+)?/join")
 INPUT = "Mul"  # the image, resized and scaled; `Scaling` holds what comes before it
-MAX_ELEMENTS = 2**26  # of a constant; the largest kernel has 1.5 million
+MAX_ELEMENTS = 2**26  # of all constants and of the kernels with batch norm folded in; the real graph has 44 million
+SIDES = range(75, 600)  # of the resized image: from the smallest that reaches pool_3 to twice the 299 of 2015
 
 
 def read_graph(file: GraphFile) -> Network:
     """Return the network of a graph file, plain, gzipped or `.tgz`; raises UserError if it is not that graph."""
     with graph_errors(file.path):
-        return _Reader(tf.compat.v1.GraphDef.FromString(file.content)).network()
+        check_fields(file.content, tf.compat.v1.GraphDef.DESCRIPTOR)
+        network = _Reader(tf.compat.v1.GraphDef.FromString(file.content)).network()
+        check_cost(network)
+        return network
 
 
 class _Reader:
@@ -37,6 +41,9 @@ class _Reader:
 
     def __init__(self, graph: tf.compat.v1.GraphDef) -> None:
         self.nodes = {node.name: node for node in graph.node}
+        if len(self.nodes) != len(graph.node):
+            raise ValueError("it has two nodes of one name")
+        self.elements_left = MAX_ELEMENTS
         self.layers: dict[str, Layer] = {}
 
     def network(self) -> Network:
@@ -52,16 +59,20 @@ class _Reader:
 
     def _scaling(self) -> Scaling:
         multiply = self._node(INPUT, "Mul")
-        subtract = self._node(self._sources(multiply)[0], "Sub")
-        resize = self._node(self._sources(subtract)[0], "ResizeBilinear")
+        scaled, factor = self._sources(multiply, 2)
+        subtract = self._node(scaled, "Sub")
+        resized, mean = self._sources(subtract, 2)
+        resize = self._node(resized, "ResizeBilinear")
+        _image, size = self._sources(resize, 2)
         if resize.attr["align_corners"].b or resize.attr["half_pixel_centers"].b:
-            raise ValueError("its resize is not the plain one of 2015")
-        height, width = (int(side) for side in self._constant(self._sources(resize)[1], 1))
-        if not (1 <= height <= 4096 and 1 <= width <= 4096):
-            raise ValueError(f"it resizes to {height}x{width}")
-        mean = float(self._constant(self._sources(subtract)[1], 0))
-        factor = float(self._constant(self._sources(multiply)[1], 0))
-        return Scaling((height, width), half_pixel=False, mean=mean, factor=factor)
+            raise ValueError(f"node {resize.name!r}: its resize is not the plain one of 2015")
+        sides = self._constant(size, 1, np.int32).tolist()
+        if len(sides) != 2 or sides[0] != sides[1] or sides[0] not in SIDES:
+            raise ValueError(f"node {resize.name!r} resizes to {sides[:3]}")
+        scaling = Scaling((sides[0], sides[1]), False, float(self._constant(mean, 0)), float(self._constant(factor, 0)))
+        if not (0 <= scaling.mean <= 255 and 0 < scaling.factor <= 1):
+            raise ValueError(f"node {INPUT!r} scales pixels by (x - {scaling.mean}) * {scaling.factor}")
+        return scaling
 
     def _order(self) -> list[tf.compat.v1.NodeDef]:
         """Return the nodes from the image, which is left out, to `pool_3`, each after its sources."""
@@ -114,8 +125,9 @@ class _Reader:
         if not len(mean) == len(variance) == len(beta) == len(gamma) == len(conv.bias) or conv.relu:
             raise ValueError(f"node {node.name!r} does not fit its convolution")
         epsilon = node.attr["variance_epsilon"].f
-        if not (variance + epsilon > 0).all():
-            raise ValueError(f"node {node.name!r} has a variance that is not positive")
+        if not 0 <= epsilon <= 1:
+            raise ValueError(f"node {node.name!r} has a variance_epsilon of {epsilon}")
+        self._take(node.name, conv.kernel.size)
         scale = gamma if node.attr["scale_after_normalization"].b else 1.0
         return fold(conv, BatchNorm(mean, variance, beta, scale, epsilon))
 
@@ -130,7 +142,7 @@ class _Reader:
 
     def _join(self, node: tf.compat.v1.NodeDef) -> Join:
         axis = self._sources(node)[0 if node.op == "Concat" else -1]
-        if int(self._constant(axis, 0)) not in (3, -1):
+        if int(self._constant(axis, 0, np.int32)) not in (3, -1):
             raise ValueError(f"node {node.name!r} does not join channels")
         return Join(tuple(self._image_sources(node)))
 
@@ -155,21 +167,29 @@ class _Reader:
             raise ValueError(f"node {node.name!r} reads {len(names)} nodes, not {count or 'any'}")
         return names
 
-    def _constant(self, name: str, dimensions: int) -> NDArray[Any]:
+    def _constant(self, name: str, dimensions: int, kind: type[np.generic] = np.float32) -> NDArray[Any]:
         tensor = self._node(name, "Const").attr["value"].tensor
         shape = [side.size for side in tensor.tensor_shape.dim]
-        # before TensorFlow takes the memory that the shape claims
         if len(shape) != dimensions or min(shape, default=1) < 1 or math.prod(shape) > MAX_ELEMENTS:
-            raise ValueError(f"constant {name!r} has shape {shape}")
+            raise ValueError(f"constant {name!r} has shape {shape[:5]}")
+        self._take(name, math.prod(shape))
+        if tensor.dtype != tf.as_dtype(kind).as_datatype_enum:
+            raise ValueError(f"constant {name!r} is not of {kind.__name__}")
         value = tf.make_ndarray(tensor)
-        if value.dtype not in (np.float32, np.int32) or value.shape != tuple(shape) or not np.isfinite(value).all():
+        if value.shape != tuple(shape) or not np.isfinite(value).all():
             raise ValueError(f"constant {name!r} does not hold finite numbers")
         return value
+
+    def _take(self, name: str, elements: int) -> None:
+        """Count elements before memory is taken for them."""
+        self.elements_left -= elements
+        if self.elements_left < 0:
+            raise ValueError(f"with node {name!r} it has more than {MAX_ELEMENTS} weights")
 
     def _sides(self, node: tf.compat.v1.NodeDef, attribute: str) -> tuple[int, int]:
         sides = list(node.attr[attribute].list.i)
         if len(sides) != 4 or sides[0] != 1 or sides[3] != 1 or not all(1 <= side <= 512 for side in sides):
-            raise ValueError(f"node {node.name!r} has {attribute} {sides}")
+            raise ValueError(f"node {node.name!r} has {attribute} {sides[:5]}")
         return sides[1], sides[2]
 
     def _padding(self, node: tf.compat.v1.NodeDef) -> str:

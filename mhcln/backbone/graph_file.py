@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError
 
 from mhcln.console import UserError
@@ -21,7 +22,8 @@ ARCHIVE = "inception-2015-12-05.tgz"
 ARCHIVE_URL = f"http://download.tensorflow.org/models/image/imagenet/{ARCHIVE}"
 GRAPHS = (GRAPH, f"{GRAPH}.gz", ARCHIVE)
 
-MAX_BYTES = 2**30  # of a graph, and of an unpacked archive; the real graph has 95.7 MB
+MAX_BYTES = 2**27  # of a graph, and of an unpacked archive; the real graph has 95.7 MB
+MAX_FIELDS = 2**19  # of a graph; the real graph has about 20,000
 MAX_MEMBERS = 100  # of an archive; the real one has 5
 PIECE_BYTES = 2**20
 
@@ -62,6 +64,46 @@ def graph_errors(path: Path) -> Iterator[None]:
             f"{path} is not the Inception graph of 2015-12-05 ({one_line(error)}); take {ARCHIVE_URL}, "
             f"or {GRAPH} out of it"
         ) from error
+
+
+def check_fields(content: bytes, message: Descriptor) -> None:
+    """Raise ValueError if a serialised message has too many fields, those of the messages in it included.
+
+    A parser makes an object of a hundred bytes of a message that takes two in the file. The encoding is described at
+    protobuf.dev/programming-guides/encoding.
+    """
+    fields = 0
+    waiting = [(0, len(content), message)]
+    while waiting:
+        place, end, kind = waiting.pop()
+        while place < end:
+            fields += 1
+            if fields > MAX_FIELDS:
+                raise ValueError(f"it has more than {MAX_FIELDS} fields")
+            key, place = _varint(content, place)
+            wire_type = key & 7
+            if wire_type == 2:  # its length, then a string, a message, or numbers one after another
+                size, place = _varint(content, place)
+                field = kind.fields_by_number.get(key >> 3)
+                if field is not None and field.message_type is not None:
+                    waiting.append((place, min(place + size, end), field.message_type))
+                place += size
+            elif wire_type == 0:
+                _, place = _varint(content, place)
+            elif wire_type in (1, 5):
+                place += 8 if wire_type == 1 else 4
+            else:
+                raise ValueError(f"it has a field of wire type {wire_type}")
+
+
+def _varint(content: bytes, place: int) -> tuple[int, int]:
+    """Return the number at a place, seven bits a byte, and the place behind it."""
+    value = 0
+    for number, byte in enumerate(content[place : place + 10]):
+        value |= (byte & 127) << 7 * number
+        if byte < 128:
+            return value, place + number + 1
+    raise ValueError("it is cut, or not a graph")
 
 
 def _is_archive(path: Path) -> bool:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import hashlib
 import http.client
 import os
 import re
 import urllib.request
-import warnings
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +15,9 @@ import numpy as np
 from mhcln.backbone.layers import BatchNorm, Conv, Join, Layer, Network, Pool, Scaling, ancestors_of, fold
 from mhcln.console import Console, UserError
 from mhcln.quiet_tensorflow import keras
+from mhcln.storage import keras_file
 from mhcln.storage.files import one_line, replacing
+from mhcln.storage.keras_file import SavedLayer, Shapes
 
 # keras/src/applications/inception_v3.py: the file without the classifier, and the MD5 that Keras checks
 IMAGENET = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -29,7 +28,11 @@ DOWNLOAD_SECONDS = 30  # without a byte, after which a download is given up
 ENDINGS = (".weights.h5", ".keras")
 OUTPUT = "mixed10"  # the last layer before global pooling
 BLOCK = re.compile(r"mixed(\d+)")  # the blocks, which the 2015 graph calls mixed, mixed_1, ...
-WIDTH = 2048
+# options of layers on which it depends what they compute; initial weights, regularisers and names do not count
+DECISIVE = (
+    *("activation", "axis", "center", "data_format", "dilation_rate", "epsilon", "filters", "groups", "kernel_size"),
+    *("padding", "pool_size", "scale", "strides", "use_bias"),
+)
 # keras.applications.inception_v3.preprocess_input: x / 127.5 - 1; TF2's bilinear resize, since Keras has no other
 SCALING = Scaling((299, 299), half_pixel=True, mean=127.5, factor=1 / 127.5)
 RANDOM_SCALE = 200  # brings the mean feature of a random network to about 0.3, that of the paper's graph
@@ -43,29 +46,42 @@ def is_weights(name: str) -> bool:
 def read_weights(path: Path) -> Network:
     """Return the network of a Keras InceptionV3 file, `.h5`, `.weights.h5` or `.keras`, with or without classifier.
 
-    A `.keras` file is loaded in Keras's safe mode, so that it cannot run code. Raises UserError if the file is not
-    of that network.
+    The network is built as Keras defines it and then filled with the weights of the file: nothing that the file
+    describes is made. Raises UserError if the file is not of that network.
     """
     try:
-        with warnings.catch_warnings():
-            # Keras only warns of layers that the file does not hold, and leaves them random
-            warnings.filterwarnings("error", category=UserWarning)
-            return _network_of(_load(path))
-    except (ValueError, TypeError, KeyError, AttributeError, ImportError, EOFError, OSError, UserWarning) as error:
-        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.ENOENT, errno.EIO):
-            raise
+        found, source = keras_file.read_archive(path) if path.suffix == ".keras" else (None, path)
+        model = _untrained()
+        if found is not None:
+            _check_layers(found, keras_file.parse_config(model.to_json()))
+        with_weights = [layer for layer in model.layers if layer.weights]
+        shapes = [Shapes(type(layer).__name__, [tuple(w.shape) for w in layer.weights]) for layer in with_weights]
+        for layer, weights in zip(with_weights, keras_file.read_weights(source, shapes), strict=True):
+            layer.set_weights(weights)
+        return _network_of(model)
+    except ValueError as error:
         raise UserError(
             f"{path} does not hold Keras InceptionV3 weights ({one_line(error)}); "
             f"take {IMAGENET} or a file that such a Keras model was saved to"
         ) from error
 
 
-def _load(path: Path) -> keras.Model:
-    if path.suffix != ".keras":
-        return keras.applications.InceptionV3(weights=str(path), include_top=False, input_shape=(299, 299, 3))
-    if not zipfile.is_zipfile(path):
-        raise ValueError("it is not a zip file, which every .keras file is")
-    return keras.saving.load_model(path, compile=False, safe_mode=True)
+def _untrained() -> keras.Model:
+    return keras.applications.InceptionV3(weights=None, include_top=False, input_shape=(299, 299, 3))
+
+
+def _check_layers(found: list[SavedLayer], wanted: list[SavedLayer]) -> None:
+    """Raise ValueError if layers of a file are not those of InceptionV3; a classifier may follow them."""
+    if len(found) < len(wanted):
+        raise ValueError(f"it has {len(found)} layers, not {len(wanted)}")
+    found_names, names = ([layer.name for layer in layers] for layers in (found, wanted))
+    name_there = dict(zip(names, found_names, strict=False))
+    for layer, right in zip(found, wanted, strict=False):
+        same = all(
+            layer.config.get(option) in (value, [value]) for option, value in right.config.items() if option in DECISIVE
+        )
+        if layer.kind != right.kind or layer.inputs != [name_there[name] for name in right.inputs] or not same:
+            raise ValueError(f"its layer {layer.name!r} is not the {right.kind} that InceptionV3 has there"[:200])
 
 
 def imagenet_file(console: Console) -> Path:
@@ -105,7 +121,7 @@ def random_network(seed: int) -> Network:
     of every feature: features of two images would point the same way. The scale that this costs comes back at the
     input: without biases, the network's output is proportional to it.
     """
-    network = _network_of(keras.applications.InceptionV3(weights=None, include_top=False, input_shape=(299, 299, 3)))
+    network = _network_of(_untrained())
     random = np.random.default_rng(seed)
     layers = dict(network.layers)
     for name, layer in layers.items():
@@ -120,8 +136,6 @@ def random_network(seed: int) -> Network:
 
 def _network_of(model: keras.Model) -> Network:
     """Return what a Keras model computes from its image to `mixed10`, then the mean over space."""
-    if OUTPUT not in {layer.name for layer in model.layers}:
-        raise ValueError(f"it has no layer {OUTPUT!r}")
     names = {id(layer.output): layer.name for layer in model.layers}
     layers: dict[str, Layer] = {}
     first = ""
@@ -133,9 +147,6 @@ def _network_of(model: keras.Model) -> Network:
             layers[layer.name] = _layer_of(layer, tuple(names[id(tensor)] for tensor in read), layers)
         if layer.name == OUTPUT:
             break
-    channels = layer.output.shape[-1]
-    if channels != WIDTH:
-        raise ValueError(f"its layer {OUTPUT!r} has {channels} channels, not {WIDTH}")
     layers["avg_pool"] = Pool(OUTPUT, "average", (8, 8), (1, 1), "VALID")
     found = {name: BLOCK.fullmatch(name) for name in layers}
     blocks = {f"mixed_{match[1]}".removesuffix("_0"): name for name, match in found.items() if match}

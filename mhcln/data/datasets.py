@@ -2,20 +2,16 @@
 
 import dataclasses
 import functools
-import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mhcln.console import UserError
+from mhcln.data.names import abbreviated, shown
 from mhcln.storage.files import parse_json
 
 REPO_ROOT = Path(__file__).resolve().parents[2]
-ENDINGS = frozenset((".tif", ".tiff", ".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"))
 # What the README of the published code trains for; a data set of its own may say otherwise in its dataset.json.
 ITERATIONS = 10_000
 
@@ -57,41 +53,27 @@ class Dataset:
     published: tuple[Published, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class Scan:
-    """The images of a folder.
-
-    Attributes:
-        dataset: The data set that they belong to.
-        images_dir: The folder.
-        paths: Paths relative to it, with `/`, class by class.
-        labels: `[n] int32`, -1 for images without classes.
-        notes: Lines that the user should see: what was left out, what is missing.
-    """
-
-    dataset: Dataset
-    images_dir: Path
-    paths: list[str]
-    labels: NDArray[np.int32]
-    notes: list[str]
-
-
 @functools.cache
 def known() -> dict[str, Dataset]:
     """Return the data sets that this software knows by name, from their `dataset.json`."""
     return {dataset.name: dataset for dataset in map(read_dataset, sorted(REPO_ROOT.glob("*/dataset.json")))}
 
 
-def load(name: str, class_names: Iterable[str] = ()) -> Dataset:
-    """Return the known data set of that name, or one of the user's own with these class names."""
-    return known().get(name) or _custom(name, list(class_names))
+def load(name: str | None, class_names: Iterable[str]) -> Dataset:
+    """Return the known data set of that name and these classes, or else one of the user's own.
+
+    A name alone makes no known data set: a folder that is called UCMD may hold anything.
+    """
+    classes = tuple(class_names)
+    found = known().get(name or "")
+    return found if found and set(found.class_names) == set(classes) else _custom(name or "", list(classes))
 
 
 def display_names(dataset: str | None, class_names: Sequence[str]) -> list[str]:
-    """Return the names of classes for people: those of the known data set if `dataset` names one."""
-    described = load(dataset or "", class_names)
+    """Return the names of classes for people: those of the known data set if this is one."""
+    described = load(dataset, class_names)
     names = dict(zip(described.class_names, described.display_names, strict=True))
-    return [names.get(name, name) for name in class_names]
+    return [names[name] for name in class_names]
 
 
 def _custom(name: str, class_names: list[str]) -> Dataset:
@@ -130,127 +112,70 @@ def read_dataset(path: Path) -> Dataset:
     return dataset
 
 
-def scan(images_dir: Path, name: str | None = None) -> Scan:
-    """Find the images under a folder of class folders.
+def recognise(images_dir: Path, counts: Mapping[str, int], name: str | None = None) -> tuple[Dataset, list[str]]:
+    """Return the data set whose class folders these are; a folder without images is no class of the user's own.
 
     Args:
-        images_dir: The folder.
+        images_dir: The folder of the class folders.
+        counts: Number of images in each class folder.
         name: The data set: a known name, or any other for the user's own classes. If not given, the names of the
             class folders decide.
 
-    Raises:
-        UserError: There are no class folders or no images, or a known data set does not have a class folder.
-    """
-    if not images_dir.is_dir():
-        raise UserError(f"{images_dir} is not a folder; give --images_dir the folder that holds the class folders")
-    folders, stray = _class_folders(images_dir)
-    found = {folder: _images(images_dir / folder) for folder in folders}
-    if not any(images for images, _ in found.values()):
-        raise UserError(_nothing_found(images_dir, folders))
-    dataset, notes = _recognise(images_dir, {folder: len(images) for folder, (images, _) in found.items()}, name)
-    paths: list[str] = []
-    labels: list[int] = []
-    for label, folder in enumerate(dataset.folders):
-        images = found.get(folder, ([], []))[0]
-        paths += [f"{folder}/{image}" for image in images]
-        labels += [label] * len(images)
-    stray += [f"{folder}/{other}" for folder, (_, others) in found.items() for other in others]
-    return Scan(dataset, images_dir, paths, np.array(labels, np.int32), notes + _stray_notes(stray))
-
-
-def scan_unlabelled(images_dir: Path) -> Scan:
-    """Find the images anywhere under a folder, without classes: their labels are -1.
+    Returns:
+        The data set, and lines that the user should see.
 
     Raises:
-        UserError: There are none.
+        UserError: `name` is a known data set, which does not have one of these classes.
     """
-    if not images_dir.is_dir():
-        raise UserError(f"{images_dir} is not a folder; give the folder that holds the images")
-    paths: list[str] = []
-    stray: list[str] = []
-    for folder, folders, _ in os.walk(images_dir):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        inner = Path(folder).relative_to(images_dir)
-        images, others = _images(Path(folder))
-        paths += [(inner / image).as_posix() for image in images]
-        stray += [(inner / other).as_posix() for other in others if other not in folders]
-    if not paths:
-        raise UserError(f"{images_dir} holds no images ({', '.join(sorted(ENDINGS))}); give a folder that does")
-    dataset = Dataset(images_dir.resolve().name, (), (), ())
-    return Scan(dataset, images_dir, paths, np.full(len(paths), -1, np.int32), _stray_notes(stray))
+    dataset, notes = _by_folders(images_dir, counts) if name is None else _by_name(images_dir, counts, name)
+    left_out = [folder for folder, count in counts.items() if not count and folder not in dataset.folders]
+    if len(left_out) == 1:
+        notes.append(f"1 folder without images is not a class: {shown(left_out[0])}")
+    elif left_out:
+        notes.append(f"{len(left_out)} folders without images are not classes: {abbreviated(left_out)}")
+    return dataset, notes
 
 
-def _stray_notes(stray: list[str]) -> list[str]:
-    entries = "1 entry is not an image" if len(stray) == 1 else f"{len(stray)} entries are not images"
-    return [f"{entries}: {_some(stray)}"] if stray else []
+def _by_folders(images_dir: Path, counts: Mapping[str, int]) -> tuple[Dataset, list[str]]:
+    classes = _with_images(counts)
+    for dataset in known().values():
+        if set(classes) <= set(dataset.folders) <= set(counts):
+            return dataset, _count_notes(dataset, counts)
+    near = [s.name for s in known().values() if 2 * len(set(s.folders) & set(classes)) > len(s.folders)]
+    notes = [f"{images_dir} resembles {n} but its class folders differ; --dataset={n} insists on it" for n in near]
+    return _custom(_distinct_name(images_dir.resolve().name, classes), classes), notes
 
 
-def _class_folders(images_dir: Path) -> tuple[list[str], list[str]]:
-    with os.scandir(images_dir) as entries:
-        found = {entry.name: entry.is_dir() and not entry.name.startswith(".") for entry in entries}
-    return sorted(n for n in found if found[n]), sorted(n for n in found if not found[n])
-
-
-def _images(folder: Path) -> tuple[list[str], list[str]]:
-    images: list[str] = []
-    others: list[str] = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            hidden = entry.name.startswith(".")
-            image = not hidden and Path(entry.name).suffix.lower() in ENDINGS and not entry.is_dir()
-            (images if image else others).append(entry.name)
-    unreadable = [image for image in images if not image.isprintable()]
-    if unreadable:
-        raise UserError(f"{folder} holds an image whose name cannot be printed, {unreadable[0]!r}; rename it")
-    return sorted(images), sorted(others)
-
-
-def _recognise(images_dir: Path, counts: dict[str, int], name: str | None) -> tuple[Dataset, list[str]]:
-    sets = known()
-    if name is None:
-        same = [dataset for dataset in sets.values() if set(dataset.folders) == set(counts)]
-        if same:
-            return same[0], _count_notes(same[0], counts)
-        near = [s.name for s in sets.values() if 2 * len(set(s.folders) & set(counts)) > len(s.folders)]
-        notes = [f"{images_dir} resembles {n} but its class folders differ; --dataset={n} insists on it" for n in near]
-        return _custom_from_folders(images_dir.resolve().name, counts, notes)
-    if name not in sets:
-        return _custom_from_folders(name, counts, [])
-    unknown = sorted(set(counts) - set(sets[name].folders))
+def _by_name(images_dir: Path, counts: Mapping[str, int], name: str) -> tuple[Dataset, list[str]]:
+    classes, dataset = _with_images(counts), known().get(name)
+    if dataset is None:
+        return _custom(name, classes), []
+    unknown = sorted(set(classes) - set(dataset.folders))
     if unknown:
         raise UserError(
-            f"{images_dir} has class folders that {name} does not have: {_some(unknown)}; "
+            f"{images_dir} has class folders that {name} does not have: {abbreviated(unknown)}; "
             "move them away or leave --dataset out"
         )
-    return sets[name], _count_notes(sets[name], counts)
+    whole = set(dataset.folders) <= set(counts)
+    return dataset if whole else _custom(_distinct_name(name, classes), classes), _count_notes(dataset, counts)
 
 
-def _custom_from_folders(name: str, counts: dict[str, int], notes: list[str]) -> tuple[Dataset, list[str]]:
-    empty = [folder for folder, count in counts.items() if not count]
-    if empty:
-        notes = [*notes, f"{len(empty)} folders without images are not classes: {_some(empty)}"]
-    return _custom(name, [folder for folder, count in counts.items() if count]), notes
+def _with_images(counts: Mapping[str, int]) -> list[str]:
+    return [folder for folder, count in counts.items() if count]
 
 
-def _count_notes(dataset: Dataset, counts: dict[str, int]) -> list[str]:
+def _distinct_name(name: str, folders: list[str]) -> str:
+    """Return a name of the user's own data set that is not one of a known data set, whose results it must not join."""
+    if name not in known():
+        return name
+    ours = known()[name].folders
+    return f"{name}: {len(folders)} of {len(ours)} classes" if set(folders) < set(ours) else f"{name}: other classes"
+
+
+def _count_notes(dataset: Dataset, counts: Mapping[str, int]) -> list[str]:
     wrong = [
         f"{folder} {counts.get(folder, 0)} of {expected}"
         for folder, expected in zip(dataset.folders, dataset.images, strict=True)
         if counts.get(folder, 0) != expected
     ]
-    return [f"{len(wrong)} classes have other image counts than {dataset.name}: {_some(wrong)}"] if wrong else []
-
-
-def _nothing_found(images_dir: Path, folders: list[str]) -> str:
-    for folder in folders:
-        inner = images_dir / folder
-        nested = [path for path in sorted(inner.iterdir()) if path.is_dir() and _images(path)[0]]
-        if nested:
-            return f"{images_dir} holds no class folders with images, but {inner} does; give --images_dir={inner}"
-    return (
-        f"{images_dir} holds no class folders with images ({', '.join(sorted(ENDINGS))}); see the README for the layout"
-    )
-
-
-def _some(names: list[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return [f"{len(wrong)} classes have other image counts than {dataset.name}: {abbreviated(wrong)}"] if wrong else []

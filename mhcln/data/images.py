@@ -13,6 +13,7 @@ What is decided here, once:
 """
 
 import io
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -27,6 +28,12 @@ FORMATS = ("JPEG", "PNG", "TIFF", "GIF", "BMP", "WEBP")
 MAX_PIXELS = 89_478_485  # Pillow's limit of decompression bombs: a quarter of a gibibyte as RGB
 MAX_BYTES = 2**30
 JPEG_START, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+# A progressive JPEG goes over all pixels several times, usually ten; a small file could ask for thousands of times.
+MAX_SCANNED = 20 * MAX_PIXELS
+MAX_SEGMENTS = 10_000
+# ITU T.81, table B.1: the markers that a length and a segment follow, and the end of the image
+MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
+SCAN, END = 0xDA, 0xD9
 JPEG_QUALITY = 100  # published UCMD/extract_features.py:95-100, with Pillow's default chroma subsampling 4:2:0
 DEEP_GREY = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 BROKEN = (  # what Pillow raises on damaged files, by its own fuzzing
@@ -78,6 +85,8 @@ def read_image(path: Path, tiff_as_jpeg: bool) -> bytes | NDArray[np.uint8]:
             # TensorFlow's decoder distinguishes a cut file from a damaged one only on stderr
             if JPEG_END not in content[-4096:]:
                 raise ImageError(path, "truncated (a JPEG without its end)")
+            if image.width * image.height * _scans(content) > MAX_SCANNED:
+                raise ImageError(path, "damaged (a JPEG that goes over its pixels too many times)")
             return content
         is_tiff = image.format == "TIFF"
         image.load()
@@ -90,6 +99,18 @@ def read_image(path: Path, tiff_as_jpeg: bool) -> bytes | NDArray[np.uint8]:
         raise ImageError(path, reason) from None
     except BROKEN as error:
         raise ImageError(path, f"damaged ({one_line(error) or type(error).__name__})") from error
+
+
+def _scans(jpeg: bytes) -> int:
+    """Return how many times a JPEG goes over its pixels."""
+    scans, place = 0, len(JPEG_START) - 1
+    for _ in range(MAX_SEGMENTS):
+        found = MARKER.search(jpeg, place)
+        if found is None or found[0][1] == END:
+            return scans
+        scans += found[0][1] == SCAN
+        place = found.end() + int.from_bytes(jpeg[found.end() : found.end() + 2], "big")
+    raise ValueError("a JPEG of too many segments")
 
 
 def _content(path: Path) -> bytes:

@@ -1,8 +1,8 @@
 """Features that the published code pickled, read without running what a pickle may carry.
 
 A pickle is a program. This reader first walks its opcodes and refuses any that the published files do not use, then
-lets Python's unpickler run it with names bound to the stand-ins below, which only keep what they are given. Arrays are
-made from their bytes afterwards. No other module reads pickles.
+lets Python's unpickler run it with every name bound to a function that only keeps what it is given. What was kept is
+read afterwards, no deeper than the published code nests it, and is never printed. No other module reads pickles.
 """
 
 import io
@@ -23,17 +23,33 @@ from mhcln.data import datasets
 from mhcln.storage.files import one_line, sha256_of
 from mhcln.storage.formats import Features, ImageTable
 
-# A pickle of AID's 10,000 images takes 82 MB, four times that in Python 2's text protocol.
-PICKLE_BYTES = 2**30
+# A pickle of AID's 10,000 images takes 82 MB, four times that in Python 2's text protocol, and 450,000 opcodes there.
+PICKLE_BYTES = 350 * 2**20
+MAX_OPCODES = 2**21
+MAX_ARGUMENT = 2**20  # bytes of one string; an array of 2048 float64 takes 64 KiB in the text protocol
+MAX_DIGITS = 20  # of a number in the text protocol; labels have few, and Python takes long for thousands
+MAX_PATH = 4096  # letters, as many as Linux allows
 WIDTHS = ("f4", "f8")
 
 _OPCODES = """
-PROTO FRAME STOP MARK POP POP_MARK DUP NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT
+PROTO FRAME STOP MARK NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1
 STRING BINSTRING SHORT_BINSTRING UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8
 BYTEARRAY8 LIST EMPTY_LIST APPEND APPENDS TUPLE EMPTY_TUPLE TUPLE1 TUPLE2 TUPLE3 GLOBAL STACK_GLOBAL REDUCE BUILD
 GET BINGET LONG_BINGET PUT BINPUT LONG_BINPUT MEMOIZE
 """
+_LINES = {"STRING": MAX_ARGUMENT, "INT": MAX_DIGITS, "LONG": MAX_DIGITS}  # opcodes with a line, and its longest
 _BY_CODE = {opcode.code: opcode for opcode in pickletools.opcodes}
+_NAMES = {
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy.core.numeric", "_frombuffer"),
+    ("numpy._core.numeric", "_frombuffer"),
+    ("_codecs", "encode"),
+}
+# What Python's unpickler raises if a pickle is cut, or does things in an order that no pickler writes.
+_DAMAGE = (pickle.UnpicklingError, ValueError, TypeError, LookupError, AttributeError, EOFError, OverflowError, Warning)
 
 
 class Row(NamedTuple):
@@ -44,97 +60,25 @@ class Row(NamedTuple):
     path: str
 
 
-class _Name:
-    """What a name in a pickle is bound to: it can be called, but nothing can be set on it."""
+class _Call:
+    """A call of a name in the pickle, which was not made, and the state that its result was to get."""
 
-    __slots__ = ("call",)
+    __slots__ = ("arguments", "name", "state")
 
-    def __init__(self, call: Callable[..., object]) -> None:
-        self.call = call
-
-    def __call__(self, *arguments: object) -> object:
-        return self.call(*arguments)
-
-    def __setstate__(self, _state: object) -> None:
-        raise pickle.UnpicklingError("it changes a name")
-
-
-class _Dtype:
-    __slots__ = ("code", "order")
-
-    def __init__(self, code: object, *_flags: object) -> None:
-        self.code = code
-        self.order = "="
+    def __init__(self, name: str, arguments: tuple[object, ...]) -> None:
+        self.name, self.arguments = name, arguments
+        self.state: tuple[object, ...] = ()
 
     def __setstate__(self, state: object) -> None:
-        if isinstance(state, tuple) and len(state) > 1:
-            self.order = state[1]
-
-    def resolve(self) -> np.dtype[Any]:
-        if self.code not in WIDTHS or self.order not in ("<", ">", "=", "|"):
-            raise pickle.UnpicklingError(f"an array of type {self.code!r}"[:80])
-        return np.dtype(f"{self.order}{self.code}")
-
-
-class _Array:
-    __slots__ = ("content",)
-
-    def __init__(self, *content: object) -> None:
-        self.content = content
-
-    def __setstate__(self, state: object) -> None:
-        # version, shape, dtype, Fortran order, bytes: see numpy.ndarray.__reduce__
-        if not isinstance(state, tuple) or len(state) != 5:
-            raise pickle.UnpicklingError("an array without content")
-        self.content = (state[1], state[2], state[4])
-
-    def resolve(self) -> NDArray[np.float32]:
-        if len(self.content) != 3:
-            raise pickle.UnpicklingError("an array without content")
-        return _make(*self.content)
-
-
-def _from_buffer(data: object, dtype: object, shape: object, _order: object) -> _Array:
-    return _Array(shape, dtype, data)
-
-
-def _make(shape: object, dtype: object, data: object) -> NDArray[np.float32]:
-    if isinstance(data, str):
-        data = data.encode("latin-1")
-    sides = shape if isinstance(shape, tuple) else (shape,)
-    if not isinstance(dtype, _Dtype) or not isinstance(data, bytes | bytearray):
-        raise pickle.UnpicklingError("an array without type or bytes")
-    if not all(type(side) is int and side > 0 for side in sides) or len(sides) > 4:
-        raise pickle.UnpicklingError(f"an array of shape {sides!r}"[:80])
-    kind = dtype.resolve()
-    # the published code squeezes pool_3 to one dimension, so the order of axes never matters
-    if math.prod(sides) != max(sides) or math.prod(sides) * kind.itemsize != len(data):
-        raise pickle.UnpicklingError(f"an array of shape {sides!r} in {len(data)} bytes"[:80])
-    return np.frombuffer(data, kind).astype(np.float32)
-
-
-def _latin1(text: object = None, encoding: object = None) -> bytes:
-    if not isinstance(text, str) or encoding != "latin1":
-        raise pickle.UnpicklingError("an encoding other than latin1")
-    return text.encode("latin-1")
-
-
-_NAMES = {
-    ("numpy", "ndarray"): _Name(_Array),
-    ("numpy", "dtype"): _Name(_Dtype),
-    ("numpy.core.multiarray", "_reconstruct"): _Name(_Array),
-    ("numpy._core.multiarray", "_reconstruct"): _Name(_Array),
-    ("numpy.core.numeric", "_frombuffer"): _Name(_from_buffer),
-    ("numpy._core.numeric", "_frombuffer"): _Name(_from_buffer),
-    ("_codecs", "encode"): _Name(_latin1),
-}
+        self.state = state if isinstance(state, tuple) else ()
 
 
 class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> _Name:
+    def find_class(self, module: str, name: str) -> Callable[..., _Call]:
         if (module, name) not in _NAMES:
             raise pickle.UnpicklingError(f"it names {module}.{name}"[:120])
-        return _NAMES[module, name]
+        # a function, since the pickle cannot set anything on it without a dictionary, which no allowed opcode makes
+        return lambda *arguments: _Call(name, arguments)
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -151,45 +95,87 @@ def read_rows(path: Path) -> list[Row]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # an escape that no Python 2 writes is damage, and not for the user's screen
-            _check_opcodes(data)
+            _check_opcodes(io.BytesIO(data))
             content = _Unpickler(io.BytesIO(data), encoding="latin1").load()
-        if not isinstance(content, list) or not content:
-            raise pickle.UnpicklingError("it holds no list")
-        return [_row(entry) for entry in content]
+        return _rows(content, len(data))
     except _DAMAGE as error:
         what = one_line(error, 160)
         raise UserError(f"{path} is not a features.pkl of the published code ({what}); nothing of it was run") from None
 
 
-# What Python's unpickler raises if a pickle is cut, or does things in an order that no pickler writes.
-_DAMAGE = (pickle.UnpicklingError, ValueError, TypeError, LookupError, AttributeError, EOFError, OverflowError, Warning)
-
-
-def _check_opcodes(data: bytes) -> None:
+def _check_opcodes(stream: io.BytesIO) -> None:
     allowed = frozenset(_OPCODES.split())
-    stream = io.BytesIO(data)
-    name, count = "", 0
-    argument: Any
-    while name != "STOP":
+    for count in range(MAX_OPCODES):
         opcode = _BY_CODE.get(stream.read(1).decode("latin-1"))
         name = opcode.name if opcode else "an unknown opcode"
         if opcode is None or name not in allowed:
             raise pickle.UnpicklingError(f"it uses {name}")
-        # pickletools reads a Python 2 string as ASCII only; its end is all that matters here
-        reader = io.BytesIO.readline if name == "STRING" else opcode.arg.reader if opcode.arg else None
-        argument = reader(stream) if reader else None
+        if name == "STOP":
+            return
+        # pickletools takes Python 2 strings of ASCII alone, and numbers of any length; only their ends matter here
+        reader = io.BytesIO.readline if name in _LINES else opcode.arg.reader if opcode.arg else None
+        argument: Any = reader(stream) if reader else None
+        if isinstance(argument, str | bytes | bytearray) and len(argument) > _LINES.get(name, MAX_ARGUMENT):
+            raise pickle.UnpicklingError(f"it holds a {name} of {len(argument)} bytes")
         # the unpickler makes room for any memo number that is named, however large
         if "PUT" in name and int(argument) > count:
-            raise pickle.UnpicklingError(f"it numbers {argument} things")
-        count += 1
+            raise pickle.UnpicklingError("it numbers more things than it holds")
+    raise pickle.UnpicklingError(f"it has more than {MAX_OPCODES} opcodes")
 
 
-def _row(entry: object) -> Row:
-    if not isinstance(entry, list | tuple) or len(entry) != 3 or not isinstance(entry[0], _Array):
-        raise pickle.UnpicklingError("a row is not [feature, label, path]")
-    if type(entry[1]) is not int or entry[1] < 0 or not isinstance(entry[2], str):
-        raise pickle.UnpicklingError(f"a row has label {entry[1]!r} and path {entry[2]!r}"[:120])
-    return Row(entry[0].resolve(), entry[1], entry[2])
+def _rows(content: object, size: int) -> list[Row]:
+    """Return the rows of an unpickled list; `size` is that of the file, which no arrays can be larger than."""
+    if not isinstance(content, list) or not content:
+        raise pickle.UnpicklingError("it holds no list")
+    rows = []
+    for entry in content:
+        if not isinstance(entry, list | tuple) or len(entry) != 3:
+            raise pickle.UnpicklingError("a row is not [feature, label, path]")
+        array, label, path = entry
+        if type(label) is not int or not 0 <= label < 2**31 or not isinstance(path, str) or len(path) > MAX_PATH:
+            raise pickle.UnpicklingError("a row has no label or no path")
+        data, dtype, shape = _array(array)
+        size -= len(data)
+        if size < 0:
+            raise pickle.UnpicklingError("it uses the same numbers for several rows")
+        rows.append(Row(_vector(data, dtype, shape), label, path))
+    return rows
+
+
+def _array(call: object) -> tuple[bytes | bytearray | str, object, object]:
+    """Return bytes, dtype and shape of an array, as numpy.ndarray.__reduce__ and __reduce_ex__ write it."""
+    if not isinstance(call, _Call):
+        raise pickle.UnpicklingError("a row has no array")
+    if call.name == "_frombuffer":
+        data, dtype, shape, _order = call.arguments
+    else:
+        _version, shape, dtype, _order, data = call.state
+    if isinstance(data, _Call) and data.name == "encode" and data.arguments[1:] == ("latin1",):
+        data = data.arguments[0]  # how Python 3 writes bytes for Python 2
+    if not isinstance(data, bytes | bytearray | str):
+        raise pickle.UnpicklingError("an array has no bytes")
+    return data, dtype, shape
+
+
+def _vector(data: bytes | bytearray | str, dtype: object, shape: object) -> NDArray[np.float32]:
+    if not isinstance(dtype, _Call) or dtype.name != "dtype" or dtype.arguments[0] not in WIDTHS:
+        raise pickle.UnpicklingError("an array is not of float32 or float64")
+    order = dtype.state[1] if dtype.state else "="
+    if order not in ("<", ">", "=", "|"):
+        raise pickle.UnpicklingError("an array has no byte order")
+    sides = shape if isinstance(shape, tuple) else (shape,)
+    if not 1 <= len(sides) <= 4 or not all(type(side) is int and side >= 1 for side in sides):
+        raise pickle.UnpicklingError("an array has no shape")
+    raw = data.encode("latin-1") if isinstance(data, str) else data
+    kind = np.dtype(f"{order}{dtype.arguments[0]}")
+    # the published code squeezes pool_3 to one dimension, so the order of axes never matters
+    if math.prod(sides) != max(sides) or math.prod(sides) * kind.itemsize != len(raw):
+        raise pickle.UnpicklingError(f"an array of shape {sides} in {len(raw)} bytes")
+    with np.errstate(over="ignore", invalid="ignore"):
+        vector = np.asarray(np.frombuffer(raw, kind), np.float32)
+    if not np.isfinite(vector).all():
+        raise pickle.UnpicklingError("an array has numbers that are not finite")
+    return vector
 
 
 def read_published(path: Path) -> Features:

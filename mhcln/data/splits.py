@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mhcln.console import UserError
+from mhcln.data.parts import parts_of
 from mhcln.storage.formats import Split
 
 STRATIFIED = "stratified"
 LISTS = "lists"
 PUBLISHED_AID = "published-aid"
-RULES = (STRATIFIED, PUBLISHED_AID)  # that draw a split
+FOLDERS = "folders"
+RULES = (STRATIFIED, PUBLISHED_AID, FOLDERS)  # of --rule
 RATIO = 0.6  # share of training images in both papers
 
 SMALLEST_HELD_BACK = 3  # a class with fewer training images holds none back
@@ -99,6 +101,23 @@ def published_aid_split(paths: Sequence[str], labels: Labels, ratio: float, seed
         train[random.permutation(stored)[:count]] = True
         test[stored[count:]] = True
     return Split(list(compress(paths, train)), list(compress(paths, test)), ratio, seed, PUBLISHED_AID)
+
+
+def split_from_folders(paths: Sequence[str]) -> Split:
+    """Take the split that a data set comes with as the folders `train/` and `test/`, or `val/` if there is no `test/`.
+
+    Raises:
+        UserError: The images do not lie in such folders, or lie in all three.
+    """
+    parts = parts_of(paths)
+    if len(parts) > 2:
+        raise UserError(
+            "the images lie in train/, val/ and test/, but a split has two sides; move val/ into one of them"
+        )
+    train, test = parts.get("train"), parts.get("test") or parts.get("val")
+    if not train or not test:
+        raise UserError("the images do not lie in folders train/ and test/; leave --rule=folders out to draw a split")
+    return Split(train, test, round(len(train) / (len(train) + len(test)), 6), 0, FOLDERS)
 
 
 def split_from_lists(folder: Path, paths: Sequence[str], labels: Labels) -> Split:

@@ -29,8 +29,9 @@ def compare_runs(dump_dir: Path, k: int, archive: str, console: Console) -> None
     metrics = shared_names(k)
     titles = {loss: method.title for loss, method in METHODS.items()}
     rows = tables.own_rows(results, metrics, titles)
-    for dataset in sorted({row.dataset for row in rows}):
-        rows += tables.published_rows(dataset, datasets.load(dataset).published, metrics)
+    for name in sorted({each.inputs.dataset or "" for each in results}):
+        classes = {label for each in results if each.inputs.dataset == name for label in each.per_class}
+        rows += tables.published_rows(name, datasets.load(name, classes).published, metrics)
     rows.sort(key=lambda row: row.dataset)
     shown = {metric.key(k): definitions(k)[metric.key(k)] for metric in (PUBLISHED_MAP, TIE_AWARE_MAP)}
     text = tables.markdown(rows, shown)

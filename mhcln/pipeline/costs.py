@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from mhcln.evaluation.definitions import shared_names
 from mhcln.evaluation.evaluate import Evaluation, evaluate_vectors
 from mhcln.storage import formats, layout
-from mhcln.storage.files import sha256_of
 from mhcln.storage.formats import Codes
 from mhcln.storage.results import Cost
 from mhcln.storage.runs import Run
@@ -46,9 +45,9 @@ def _features_of(run: Run) -> NDArray[np.float32]:
     if not path.is_file():
         raise _UnavailableError(f"{path} is not there")
     recorded = run.inputs.features_sha256
-    if recorded is not None and recorded != sha256_of(path):
-        raise _UnavailableError(f"{path} has changed since the training")
     features = formats.read_features(dump_dir)
+    if recorded is not None and recorded != features.sha256:
+        raise _UnavailableError(f"{path} has changed since the training")
     return _in_order_of(run.codes, features.vectors, features.images.paths, path)
 
 

@@ -2,22 +2,29 @@
 
 import contextlib
 import dataclasses
+import itertools
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mhcln.backbone import loader
 from mhcln.backbone.backbone import Backbone, open_backbone
+from mhcln.backbone.describe import default_batch_size, described, in_flight
+from mhcln.backbone.loader import Batch, load_batches
 from mhcln.backbone.recipe import BackboneOptions
-from mhcln.console import Console, UserError, deferred_signals
-from mhcln.data import datasets
-from mhcln.data.datasets import Scan
+from mhcln.console import Console, Quiet, UserError, deferred_signals
+from mhcln.data import folders
+from mhcln.data.folders import Scan
+from mhcln.data.images import ImageError
+from mhcln.device import current_device, explained, open_device, versions
 from mhcln.storage import layout
 from mhcln.storage.files import locked, write_csv
-from mhcln.storage.formats import Features, ImageTable, read_image_table, write_features
+from mhcln.storage.formats import Features, ImageTable, read_features, read_image_table, write_features
 from mhcln.storage.partial_features import ExtractionJob, PartialFeatures
+from mhcln.storage.saver import Saver
 
 LISTED = 10  # unreadable images that a message names
 
@@ -31,18 +38,20 @@ class ExtractOptions:
         dump_dir: Folder of `features.npz`.
         dataset: Name of the data set, if the folder names do not say it.
         unlabelled: Whether to take all images without classes.
-        batch_size: Images per run of the network.
+        batch_size: Images per run of the network; chosen for the device if None.
         skip_broken: Whether images that cannot be read are left out; if not, they stop the extraction.
         backbone: Which network describes the images, and how.
+        device: What computes, one of `mhcln.device.CHOICES`.
     """
 
     images_dir: Path
     dump_dir: Path
     dataset: str | None = None
     unlabelled: bool = False
-    batch_size: int = loader.BATCH_SIZE
+    batch_size: int | None = None
     skip_broken: bool = False
     backbone: BackboneOptions = dataclasses.field(default_factory=BackboneOptions)
+    device: str = "auto"
 
 
 def extract_features(options: ExtractOptions, console: Console) -> None:
@@ -54,12 +63,15 @@ def extract_features(options: ExtractOptions, console: Console) -> None:
     if options.unlabelled and options.dataset:
         raise UserError("--unlabelled images belong to no --dataset; leave one of the two out")
     if options.unlabelled:
-        scan = datasets.scan_unlabelled(options.images_dir)
+        scan = folders.scan_unlabelled(options.images_dir)
     else:
-        scan = datasets.scan(options.images_dir, options.dataset)
+        scan = folders.scan(options.images_dir, options.dataset)
     for note in scan.notes:
         console.warn(note)
-    extract(scan, open_backbone(options.backbone, console), options, console)
+    device = open_device(options.device, console)
+    console.say(f"device: {device}, {options.backbone.precision}")
+    with explained("a smaller --batch_size", console):
+        extract(scan, open_backbone(options.backbone, console), options, console)
 
 
 def extract(scan: Scan, backbone: Backbone, options: ExtractOptions, console: Console) -> None:
@@ -78,12 +90,13 @@ def extract(scan: Scan, backbone: Backbone, options: ExtractOptions, console: Co
     """
     dump_dir = options.dump_dir
     with locked(dump_dir):
-        job = ExtractionJob.of_files(scan.images_dir, scan.paths, backbone.extractor, options.batch_size)
+        batch_size = options.batch_size or default_batch_size()
+        job = ExtractionJob.of_files(scan.images_dir, scan.paths, backbone.extractor, batch_size)
         old = _existing(dump_dir)
         partial = PartialFeatures(dump_dir, job)
         if old is not None and old.inputs == job.key() and (options.skip_broken or not old.skipped):
-            console.say(f"{dump_dir / layout.FEATURES} already holds these {len(old):,} images; nothing to do")
             partial.remove()  # a run that was killed between its last two steps leaves it
+            _keep(dump_dir, scan, old, console)
             return
         started = time.monotonic()
         problems, computed = _compute_missing(partial, backbone, options, console)
@@ -91,7 +104,8 @@ def extract(scan: Scan, backbone: Backbone, options: ExtractOptions, console: Co
             raise UserError(_unreadable(problems, job.paths))
         if len(problems) == len(job.paths):
             raise UserError(f"none of the {len(problems)} images can be read, first {_listed(problems, job.paths, 1)}")
-        content = _collect(partial, scan, backbone, problems)
+        count = sum(map(len, computed.values()))
+        content = _collect(partial, computed, scan, backbone, problems)
         _write_skipped(dump_dir, problems, job.paths)
         write_features(dump_dir, content)
         partial.remove()
@@ -100,7 +114,7 @@ def extract(scan: Scan, backbone: Backbone, options: ExtractOptions, console: Co
     seconds = time.monotonic() - started
     console.say(f"{len(content.images):,} images of {len(content.images.class_names)} classes ({scan.dataset.name})")
     console.say(f"backbone: {backbone.extractor}")
-    console.say(f"{computed:,} images in {seconds:.1f} s, {computed / max(seconds, 1e-9):.1f} images/s")
+    console.say(f"{count:,} images in {seconds:.1f} s, {count / max(seconds, 1e-9):.1f} images/s")
     console.say(f"{'wrote' if old is None else 'replaced'} {dump_dir / layout.FEATURES}")
 
 
@@ -111,13 +125,38 @@ def _existing(dump_dir: Path) -> ImageTable | None:
         return None
 
 
+def _keep(dump_dir: Path, scan: Scan, old: ImageTable, console: Console) -> None:
+    """Keep the features of the very same images; put them under the classes and the data set of `scan`."""
+    there = set(old.paths)
+    kept = [row for row, path in enumerate(scan.paths) if path in there]
+    now = dataclasses.replace(old, **_classes(scan, kept))
+    if all(np.array_equal(getattr(now, name), getattr(old, name)) for name in vars(now)):
+        console.say(f"{dump_dir / layout.FEATURES} already holds these {len(old):,} images; nothing to do")
+        return
+    write_features(dump_dir, Features(read_features(dump_dir).vectors, now))
+    console.say(
+        f"{dump_dir / layout.FEATURES} already held these {len(old):,} images: features kept, now of "
+        f"{len(now.class_names)} classes ({now.dataset})"
+    )
+
+
+def _classes(scan: Scan, kept: list[int]) -> dict[str, Any]:
+    """Return what the folders decide of the images of some rows, by the fields of ImageTable."""
+    return {
+        "labels": scan.labels[kept],
+        "paths": [scan.paths[row] for row in kept],
+        "class_names": list(scan.dataset.class_names),
+        "dataset": scan.dataset.name,
+    }
+
+
 def _compute_missing(
     partial: PartialFeatures, backbone: Backbone, options: ExtractOptions, console: Console
-) -> tuple[dict[int, str], int]:
+) -> tuple[dict[int, str], dict[int, NDArray[np.float32]]]:
     """Compute and save the batches that are missing.
 
     Returns:
-        Why which rows cannot be read, and the number of rows that were computed.
+        Why which rows cannot be read, and the features of each batch that was computed.
     """
     job = partial.job
     done, changes = partial.resume()
@@ -129,27 +168,46 @@ def _compute_missing(
         )
     if done:
         console.say(f"continuing an interrupted run: {finished:,} of {len(job.paths):,} images are done")
-    missing = [batch for batch in range(job.batches) if batch not in done]
-    files = (Path(job.images_dir) / job.paths[row] for batch in missing for row in job.rows(batch))
-    with (
-        contextlib.closing(loader.load_images(files, backbone, job.batch_size)) as images,
-        deferred_signals() as arrived,
-        console.bar(len(job.paths), "extracting", "image", finished) as bar,
-    ):
-        for batch in missing:
-            rows = job.rows(batch)
-            ready, broken = loader.next_batch(images, rows, backbone)
-            reasons = {row: error.reason for row, error in broken.items()}
-            problems.update(reasons)
-            if options.skip_broken or not problems:
-                # once an image is broken nothing is computed any more: only the list is completed
-                features = loader.zero_rows(backbone.features(ready), broken, rows.start)
-                _check_finite(features, rows, job.paths, backbone)
-                partial.save(batch, features, reasons)
-            bar.update(len(rows))
-            if signal := arrived():
-                raise signal
-    return problems, len(job.paths) - finished
+    missing = [job.rows(batch) for batch in range(job.batches) if batch not in done]
+    computed = {}
+    with deferred_signals() as arrived:
+        with (
+            contextlib.closing(load_batches(_path_of(job), missing, backbone, in_flight())) as loaded,
+            Saver() as saver,
+            console.bar(len(job.paths), "extracting", "image", finished) as bar,
+        ):
+            checked = _checked(loaded, problems, arrived)
+            usable = itertools.takewhile(lambda _: options.skip_broken or not problems, checked)
+            for part in described(usable, backbone, console):
+                _check_finite(part.features, part.rows, job.paths, backbone)
+                number = part.rows.start // job.batch_size
+                computed[number] = part.features
+                saver.save(partial.save, number, part.features, _reasons(part.problems))
+                bar.update(len(part.rows))
+            for unused in checked:  # an image is broken: nothing is computed any more, only the list is completed
+                unused.release()
+                bar.update(len(unused.rows))
+        if signal := arrived():
+            raise signal
+    return problems, computed
+
+
+def _path_of(job: ExtractionJob) -> Callable[[int], Path]:
+    folder = Path(job.images_dir)
+    return lambda row: folder / job.paths[row]
+
+
+def _checked(
+    loaded: Iterator[Batch], problems: dict[int, str], arrived: Callable[[], BaseException | None]
+) -> Iterator[Batch]:
+    """Pass batches on until a signal arrives; note in `problems` why which row cannot be read."""
+    while not arrived() and (batch := next(loaded, None)):
+        problems.update(_reasons(batch.problems))
+        yield batch
+
+
+def _reasons(problems: dict[int, ImageError]) -> dict[int, str]:
+    return {row: error.reason for row, error in problems.items()}
 
 
 def _check_finite(features: NDArray[np.float32], rows: range, paths: list[str], backbone: Backbone) -> None:
@@ -161,20 +219,28 @@ def _check_finite(features: NDArray[np.float32], rows: range, paths: list[str], 
         )
 
 
-def _collect(partial: PartialFeatures, scan: Scan, backbone: Backbone, problems: dict[int, str]) -> Features:
-    job = partial.job
+def _collect(
+    partial: PartialFeatures,
+    computed: dict[int, NDArray[np.float32]],
+    scan: Scan,
+    backbone: Backbone,
+    problems: dict[int, str],
+) -> Features:
+    """Put the features of all images that can be read together; empties `computed`, which would take memory twice."""
+    job, device = partial.job, current_device(Quiet())
     kept = [row for row in range(len(job.paths)) if row not in problems]
-    vectors = np.concatenate([partial.features(batch) for batch in range(job.batches)])
+    vectors = np.concatenate(
+        [computed.pop(batch) if batch in computed else partial.features(batch) for batch in range(job.batches)]
+    )
     images = ImageTable(
-        labels=scan.labels[kept],
-        paths=[job.paths[row] for row in kept],
-        class_names=list(scan.dataset.class_names),
-        dataset=scan.dataset.name,
+        **_classes(scan, kept),
         images_dir=job.images_dir,
         extractor=backbone.extractor,
         skipped=len(problems),
         model_file=backbone.model_file,
         inputs=job.key(),
+        device=device.name,
+        software=str(versions(device)),
     )
     return Features(vectors[kept] if problems else vectors, images)
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mhcln.backbone import loader
 from mhcln.backbone.backbone import Backbone, reopen_backbone
+from mhcln.backbone.describe import describe
 from mhcln.backbone.recipe import Recipe
 from mhcln.console import Console, Quiet, UserError
 from mhcln.data import splits
+from mhcln.device import check_precision, current_device, tf32
 from mhcln.hamming.codes import binarise, pack
 from mhcln.pipeline.training_setup import TrainingData, codes_of, prepare, trained_network
 from mhcln.quiet_tensorflow import keras
@@ -24,6 +25,7 @@ from mhcln.storage.run_record import TrainConfig
 from mhcln.storage.runs import Run
 from mhcln.training import loop
 from mhcln.training.learner import activations
+from mhcln.training.network_file import read_network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +105,7 @@ class Hasher:
         if not paths:
             return self.encode(np.empty((0, self.network.input_shape[1]), np.float32))
         backbone = self.open_backbone(Path(model_dir) if model_dir is not None else None)
-        vectors, problems = loader.describe([Path(path) for path in paths], backbone)
+        vectors, problems = describe([Path(path) for path in paths], backbone, Quiet())
         if problems:
             raise UserError(str(problems[min(problems)]))
         return self.encode(vectors)
@@ -122,7 +124,7 @@ def load_network(run: Run) -> keras.Model:
     path = run.checked(layout.MODEL)
     if path is None or path.name not in run.files:
         raise UserError(f"{run.folder} holds no model.keras that run.json tells of; make it with {layout.TRAIN}")
-    return keras.models.load_model(path, safe_mode=True, compile=False)
+    return read_network(path)
 
 
 def _model_file(dump_dir: Path, extractor: str) -> str:
@@ -143,12 +145,14 @@ def fit(features: Features, split: Split, config: TrainConfig, console: Console 
         console: Where progress and warnings are shown; nowhere if None.
 
     Raises:
-        UserError: The split does not fit the features, or the images do not allow the training.
+        UserError: The split does not fit the features, or the images or the device do not allow the training.
     """
     console = console or Quiet()
     splits.check(split, features.images.paths, Path("split"))
     data = TrainingData.of(features, split)
-    learner, validation = prepare(data, config, console)
-    loop.train(learner, Progress(), config.iterations, console, validation=validation)
+    check_precision(config.precision)
+    learner, validation = prepare(data, config, current_device(console), console)
+    with tf32(config.precision == "tf32"):
+        loop.train(learner, Progress(), config.iterations, console, validation=validation)
     network = trained_network(learner, config, validation)
     return Hasher(network, features.images.extractor, features.images.model_file)

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mhcln.backbone import loader
+from mhcln.backbone.describe import describe
 from mhcln.console import Console, UserError
-from mhcln.data import datasets
+from mhcln.data import datasets, folders
 from mhcln.data.images import ImageError
+from mhcln.data.names import is_printable
+from mhcln.device import explained, open_device
 from mhcln.hamming.index import Index
 from mhcln.pipeline.evaluate import open_run
 from mhcln.pipeline.hasher import Hasher, load_network
@@ -37,6 +39,7 @@ class SearchOptions:
         archive: Which images are searched: "test", "train", or "all" for these and everything that was added.
         model_dir: Folder of the backbone; None if it is where extraction found it.
         images_dir: Where the run's images are; None if where extraction found them.
+        device: What computes features and codes, one of `mhcln.device.CHOICES`.
     """
 
     dump_dir: Path
@@ -47,6 +50,7 @@ class SearchOptions:
     archive: str = "all"
     model_dir: Path | None = None
     images_dir: Path | None = None
+    device: str = "auto"
 
 
 def search(options: SearchOptions, console: Console) -> None:
@@ -56,15 +60,21 @@ def search(options: SearchOptions, console: Console) -> None:
         UserError: The run or the images do not allow it.
     """
     run = open_run(runs.choose_run(options.dump_dir, options.run_name))
-    with locked(run.folder):
+    with explained("fewer queries at a time", console):
         if options.add is not None:
-            add_images(run, options.add, console)
+            add_images(run, options.add, options.device, console)
         if options.query is not None:
             query_images(run, options, console)
 
 
-def add_images(run: Run, added_dir: Path, console: Console) -> None:
+def add_images(run: Run, added_dir: Path, device: str, console: Console) -> None:
     """Hash the features in `added_dir` with the network of a run, and add them to what its queries search.
+
+    Args:
+        run: The run.
+        added_dir: Folder of a `features.npz`.
+        device: What computes the codes, one of `mhcln.device.CHOICES`.
+        console: Where it is reported.
 
     Raises:
         UserError: The features are of another backbone than the run's, or of no image.
@@ -78,6 +88,7 @@ def add_images(run: Run, added_dir: Path, console: Console) -> None:
             f"{added_dir} has features of {images.extractor!r}, {run.folder} was trained on "
             f"{run.inputs.extractor!r}; extract them again with the same backbone and flags"
         )
+    open_device(device, console)
     addition = Addition(
         codes=Hasher(load_network(run)).encode(features.vectors, f"the backbone of {added_dir}"),
         bits=run.codes.bits,
@@ -112,13 +123,14 @@ def query_images(run: Run, options: SearchOptions, console: Console) -> None:
     archive = load_archive(run, options.archive, class_names, options.images_dir)
     index = Index(archive.codes)
     watch.lap("archive")
+    open_device(options.device, console)
     hasher = Hasher.of_run(run)
     backbone = hasher.open_backbone(options.model_dir)
     backbone.features(np.zeros((1, *backbone.scaling.size, 3), np.float32))  # the first call compiles the network
     watch.lap("backbone and model")
-    vectors, problems = loader.describe(queries, backbone)
+    vectors, problems = describe(queries, backbone, console)
     for row, query in enumerate(queries):
-        if not str(query).isprintable():
+        if not is_printable(str(query)):
             problems[row] = ImageError(query, "its name cannot be printed")
     watch.lap("features", len(queries))
     good = [row for row in range(len(queries)) if row not in problems]
@@ -169,7 +181,7 @@ def find_queries(query: str) -> list[Path]:
         return paths
     path = Path(query)
     if query and path.is_dir():
-        return [path / image for image in datasets.scan_unlabelled(path).paths]
+        return [path / image for image in folders.scan_unlabelled(path).paths]
     if not path.is_file():
         raise UserError(f"--query={query} is neither an image nor a folder of images; give the path of one")
     return [path]
@@ -187,9 +199,9 @@ def _report(found: list[Neighbours], archive: Archive, run: Run, console: Consol
     """Print what was found for each query, and write it as JSON and as a picture."""
     folder = run.folder / layout.QUERIES
     names = neighbours.distinct_names([each.query for each in found])
-    with locked(folder):
-        for each, name in zip(found, names, strict=True):
-            for line in neighbours.table(each, archive):
-                console.say(line)
+    for each, name in zip(found, names, strict=True):
+        for line in neighbours.table(each, archive):
+            console.say(line)
+        with locked(folder, wait=True):  # others may query the same run
             write_json(folder / f"query_{name}.json", neighbours.to_json(each, archive, run.folder.name))
             neighbours.draw(each, archive, folder / f"query_{name}.png", console)

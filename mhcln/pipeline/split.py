@@ -84,10 +84,15 @@ def _import_features(pickled: Path, dump_dir: Path, console: Console) -> None:
 def _splits_of(options: SplitOptions, images: ImageTable) -> list[Split]:
     if not images.class_names:
         raise UserError(f"the images in {options.dump_dir} have no classes: they can be searched, not trained on")
+    given = options.ratio or options.seeds != (0,)
+    if options.rule == splits.FOLDERS and not options.lists:
+        if given:
+            raise UserError("--rule=folders takes the split that is there; leave --train_test_split and --seed out")
+        return [splits.split_from_folders(images.paths)]
     if not options.lists:
         draw = splits.stratified_split if options.rule == splits.STRATIFIED else splits.published_aid_split
         ratio = options.ratio or splits.RATIO
         return [draw(images.paths, images.labels, ratio, seed) for seed in options.seeds]
-    if options.ratio or options.seeds != (0,) or options.rule != splits.STRATIFIED:
+    if given or options.rule != splits.STRATIFIED:
         raise UserError("--split_dir brings its own split; leave --train_test_split, --seed and --rule out")
     return [splits.split_from_lists(options.lists, images.paths, images.labels)]

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from mhcln.console import Console, UserError
 from mhcln.data import datasets, splits
+from mhcln.device import Device, check_precision, explained, open_device, tf32, versions
 from mhcln.pipeline.training_setup import TrainingData, codes_of, prepare, trained_network
-from mhcln.quiet_tensorflow import keras, tf
+from mhcln.quiet_tensorflow import keras
 from mhcln.storage import formats, layout, runs
 from mhcln.storage.checkpoints import Checkpoint, Progress
-from mhcln.storage.files import locked, replacing, sha256_of, write_csv
-from mhcln.storage.formats import Activations, Features, Split
+from mhcln.storage.files import locked, replacing, write_csv
+from mhcln.storage.formats import Activations, Features, ImageTable, Split
 from mhcln.storage.run_record import Outcome, RunInputs, RunRecord, TrainConfig
 from mhcln.training import loop
 from mhcln.training.learner import activations
@@ -34,6 +35,8 @@ class TrainOptions:
         train_test_split: What the split's share of training images must be; None for any.
         run_name: Folder of a single run; None for the usual name.
         save_seconds: Time between two checkpoints.
+        device: What to train on, one of `mhcln.device.CHOICES`.
+        finish: Whether an interrupted run ends where it stands.
     """
 
     dump_dir: Path
@@ -44,6 +47,8 @@ class TrainOptions:
     train_test_split: float | None = None
     run_name: str | None = None
     save_seconds: float = 30
+    device: str = "auto"
+    finish: bool = False
 
 
 def train_runs(options: TrainOptions, console: Console) -> None:
@@ -56,16 +61,19 @@ def train_runs(options: TrainOptions, console: Console) -> None:
     features = formats.read_features(options.dump_dir)
     if features.images.skipped:
         console.warn(f"features.npz lacks {features.images.skipped} images that could not be read; see skipped.csv")
-    iterations = options.iterations or usual_iterations(options.config.loss, features.images.dataset)
+    iterations = options.iterations or usual_iterations(options.config.loss, features.images)
+    device = open_device(options.device, console)
+    check_precision(options.config.precision)
+    console.say(f"device: {device}, {options.config.precision}{', XLA' if device.xla else ''}")
     for bits in options.bits:
         for seed in options.seeds:
             config = dataclasses.replace(options.config, bits=bits, seed=seed, iterations=iterations)
-            _train_one(options, config, features, console)
+            _train_one(options, config, features, device, console)
 
 
-def usual_iterations(loss: str, dataset: str) -> int:
+def usual_iterations(loss: str, images: ImageTable) -> int:
     """Return the iterations of a method: its own number, or that of the data set's published training."""
-    return METHODS[loss].iterations or datasets.load(dataset).iterations
+    return METHODS[loss].iterations or datasets.load(images.dataset, images.class_names).iterations
 
 
 def _check_options(options: TrainOptions) -> None:
@@ -78,22 +86,47 @@ def _check_options(options: TrainOptions) -> None:
         check_triplet_batch(options.config.batch_size)
 
 
-def _train_one(options: TrainOptions, config: TrainConfig, features: Features, console: Console) -> None:
+def _train_one(
+    options: TrainOptions, config: TrainConfig, features: Features, device: Device, console: Console
+) -> None:
     """Train one run, or say that this was done before."""
-    split_file, split = formats.split_for_seed(options.dump_dir, config.seed)
+    split_file, split, split_sha256 = formats.split_for_seed(options.dump_dir, config.seed)
     _check_ratio(options.train_test_split, split.train_test_split, split_file)
     contaminated = splits.check(split, features.images.paths, split_file)
     data = TrainingData.of(features, split)
-    record = RunRecord(_describe_inputs(options.dump_dir, data, split_file, split, contaminated), config)
+    inputs = dataclasses.replace(_describe_inputs(data, split), split_file=split_file.name, split_sha256=split_sha256)
+    record = RunRecord(dataclasses.replace(inputs, contaminated=contaminated), config)
     seed = config.seed if len(options.seeds) > 1 else None
     folder = options.dump_dir / (options.run_name or layout.run_name(config.bits, config.loss, seed))
-    checkpoint = Checkpoint(folder / layout.CHECKPOINTS, record.identity(), options.save_seconds)
+    job = _Job(folder, record, data, options.save_seconds)
     with locked(folder):
-        if runs.is_finished(folder, record):
-            checkpoint.remove()
-            console.say(f"{folder} is done already: {config.iterations} iterations, nothing to do")
-        else:
-            _train_run(folder, record, data, checkpoint, console)
+        outcome = runs.find_finished(folder, record, job.can_go_on)
+        done = outcome and (outcome.iterations_done or config.iterations)
+        if outcome and (options.finish or done == config.iterations or config.patience):
+            console.say(f"{folder} is done already: {done} iterations, nothing to do")
+            return
+        with explained("a smaller --BATCH_SIZE", console):
+            _train_run(job, device, options.finish, console)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """A run to train: where, what, on which data, and how often its state is saved."""
+
+    folder: Path
+    record: RunRecord
+    data: TrainingData
+    save_seconds: float
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether the state of the finished run is kept, since more iterations can follow."""
+        return METHODS[self.record.config.loss].open_ended
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Where the state is saved."""
+        return Checkpoint(self.folder / layout.CHECKPOINTS, self.record.identity(self.can_go_on), self.save_seconds)
 
 
 def _check_ratio(asked: float | None, recorded: float, split_file: Path) -> None:
@@ -104,49 +137,52 @@ def _check_ratio(asked: float | None, recorded: float, split_file: Path) -> None
         )
 
 
-def _describe_inputs(
-    dump_dir: Path, data: TrainingData, split_file: Path, split: Split, contaminated: int
-) -> RunInputs:
+def _describe_inputs(data: TrainingData, split: Split) -> RunInputs:
     images = data.features.images
     return RunInputs(
         dataset=images.dataset,
         images_dir=images.images_dir,
         extractor=images.extractor,
-        features_sha256=sha256_of(dump_dir / layout.FEATURES),
+        features_sha256=data.features.sha256,
         feature_width=data.features.vectors.shape[1],
         skipped=images.skipped,
-        split_file=split_file.name,
         split_rule=split.rule,
         split_ratio=split.train_test_split,
         split_seed=split.seed,
-        split_sha256=sha256_of(split_file),
-        contaminated=contaminated,
         train_images=len(data.train),
         test_images=len(data.test),
     )
 
 
-def _train_run(folder: Path, record: RunRecord, data: TrainingData, checkpoint: Checkpoint, console: Console) -> None:
-    """Train or continue the run that `record` describes, and write its files."""
-    config = record.config
-    learner, validation = prepare(data, config, console)
-    runs.write_record(folder, record)
+def _train_run(job: _Job, device: Device, finish: bool, console: Console) -> None:
+    """Train or continue a run, or finish it where it stands, and write its files."""
+    config, folder, checkpoint = job.record.config, job.folder, job.checkpoint
+    learner, validation = prepare(job.data, config, device, console)
+    if finish and checkpoint.load() is None:
+        raise UserError(f"{folder} has no interrupted training to --finish; train it without that flag")
+    runs.write_record(folder, job.record)
     progress = loop.resume(learner, checkpoint, console, validation)
-    loop.train(learner, progress, config.iterations, console, checkpoint, validation, folder.name)
+    goal = learner.iteration if finish else config.iterations
+    with tf32(config.precision == "tf32"):
+        loop.train(learner, progress, goal, console, checkpoint, validation, folder.name)
+    if job.can_go_on and not finish:
+        loop.save(learner, progress, checkpoint, validation)
     network = trained_network(learner, config, validation)
     if validation:
         console.say(f"best at iteration {validation.best_iteration}: {validation.best:.4f} mAP@20 of held-back images")
     columns = loop.columns(learner, validation)
-    _write_files(folder, network, data, columns, progress)
+    _write_files(folder, network, job.data, columns, progress)
     outcome = Outcome(
         seconds=round(progress.seconds, 3),
-        device=_device(),
-        tensorflow=tf.__version__,
+        device=device.name,
+        **vars(versions(device)),
+        iterations_done=learner.iteration if learner.iteration < config.iterations else None,
         best_iteration=validation.best_iteration if validation else None,
         best_validation=validation.best if validation else None,
     )
-    runs.finish(folder, record, outcome)
-    checkpoint.remove()
+    runs.finish(folder, job.record, outcome)
+    if not job.can_go_on and not finish:
+        checkpoint.remove()
     last = dict(zip(columns, progress.history[-1], strict=True))
     console.say(
         f"{learner.iteration} iterations in {progress.seconds:.0f} s, loss {last['total']:.4f}, "
@@ -169,8 +205,3 @@ def _write_files(
         for row in progress.history
     )
     write_csv(folder / layout.HISTORY, columns, rows)
-
-
-def _device() -> str:
-    gpus = tf.config.list_physical_devices("GPU")
-    return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else "CPU"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mhcln.console import Console, UserError
 from mhcln.data import splits
+from mhcln.device import Device
 from mhcln.hamming.codes import binarise, pack
 from mhcln.quiet_tensorflow import keras
 from mhcln.storage.formats import Codes, Features, Split
@@ -46,12 +47,15 @@ class TrainingData:
         return np.union1d(self.train, self.test)
 
 
-def prepare(data: TrainingData, config: TrainConfig, console: Console) -> tuple[Learner, Validation | None]:
+def prepare(
+    data: TrainingData, config: TrainConfig, device: Device, console: Console
+) -> tuple[Learner, Validation | None]:
     """Build what is trained: the learner on the training images, and the validation on those held back.
 
     Args:
         data: Features and split.
         config: How to train.
+        device: What to train on.
         console: Where it is reported if the images do not suit the method.
 
     Raises:
@@ -69,7 +73,8 @@ def prepare(data: TrainingData, config: TrainConfig, console: Console) -> tuple[
         validation = Validation(vectors[watched], images.labels[watched], config.patience)
     training_vectors, labels = vectors[rows], images.labels[rows]
     _warn_of_images(training_vectors, labels, images.class_names, method.needs_pairs, console)
-    return Learner(method.build(config, labels, vectors.shape[1]), training_vectors, labels), validation
+    built = method.build(config, labels, vectors.shape[1])
+    return Learner(built, training_vectors, labels, compile_with_xla=device.xla), validation
 
 
 def _warn_of_images(

@@ -4,10 +4,13 @@ In come dataclasses of arrays and settings, out come files; and back. What the n
 
 - `layout`: names of all files and folders, and which script makes them.
 - `files`: atomic replacement, folder locks, checked reading of `.npz` and `.json`.
+- `npz`, `zip_members`: the arrays of a `.npz`, read without trusting what it claims.
+- `keras_file`: the layers and weights of a file of Keras, read without Keras.
 - `source`: a file while it is read: its format, and its content as a checked dataclass.
 - `formats`: what `features.npz`, `split.npz`, `codes.npz`, `activations.npz` and additions hold.
 - `run_record`, `runs`: what a training run depends on (`run.json`), and the folder of a finished run.
 - `results`: `results.json`.
+- `saver`: writes files in a thread of its own.
 - `checkpoints`, `partial_features`: unfinished training and extraction, to be continued.
 - `archive`: the codes that a query is compared with.
 """

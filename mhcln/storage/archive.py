@@ -98,11 +98,12 @@ def load_archive(run: Run, which: str, class_names: list[str], images_dir: Path 
 
 
 def addition_path(run_dir: Path, name: str, images_dir: str) -> Path:
-    """Return where a run keeps an addition: under `name`, numbered if that file holds images of another folder.
+    """Return where a run keeps an addition: by `name`, numbered if that file holds images of another folder.
 
     A damaged file is replaced, as the message about it advises.
     """
-    names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+    stem = layout.stem(name)
+    names = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
     paths = (run_dir / layout.ARCHIVES / f"{each}.npz" for each in names)
     return next(path for path in paths if not path.exists() or _images_dir_of(path) in (images_dir, None))
 

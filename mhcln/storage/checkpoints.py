@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from mhcln.console import UserError
-from mhcln.storage.files import AnyArray, read_npz, write_npz
+from mhcln.storage.files import read_npz, write_npz
+from mhcln.storage.npz import AnyArray
 
 STATE = "state.npz"
 
@@ -59,15 +60,17 @@ class Checkpoint:
         if not path.exists():
             return None
         state = read_npz(path, f"trainer.py once {path} is deleted")
-        try:
-            if str(state.pop("run")) != self.run:
-                raise UserError(
-                    f"{path} belongs to another configuration; delete the folder {self.folder.parent} and train again"
-                )
-            progress = Progress(state.pop("history").tolist(), float(state.pop("seconds")))
-        except KeyError as error:
-            raise UserError(f"{path} lacks {error}; delete it and train again") from None
-        return state, progress
+        history, seconds, run = (state.pop(name, np.array([""])) for name in ("history", "seconds", "run"))
+        if run.ndim or run.dtype.kind != "U":
+            raise UserError(f"{path} does not say which run it belongs to; delete it and train again")
+        if run.tolist() != self.run:
+            raise UserError(
+                f"{path} belongs to another configuration; delete the folder {self.folder.parent} and train again"
+            )
+        numbers = seconds.dtype.kind == "f" and history.dtype == np.float64
+        if not numbers or seconds.ndim or history.ndim != (2 if history.size else 1):
+            raise UserError(f"{path} does not say how far the run was; delete it and train again")
+        return state, Progress(history.tolist(), float(seconds))
 
     def remove(self) -> None:
         """Delete the checkpoint, once nothing needs it any more."""

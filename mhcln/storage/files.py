@@ -1,35 +1,25 @@
 """Files that are whole or absent: replacement by rename, folder locks, checked reading of `.npz` and `.json`."""
 
 import contextlib
-import csv
 import errno
 import fcntl
 import hashlib
-import io
+import itertools
 import json
-import math
 import os
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import IO, Any
 
 from mhcln.console import UserError
+from mhcln.storage.npz import AnyArray, read_arrays, write_arrays
+from mhcln.storage.zip_members import DamagedError
 
 PART = ".part."  # begins the name of a file that is being written
 LOCK = ".lock"
-# A deflated member above this size may not expand more than a hundredfold: real features expand about twofold.
-BOMB_BYTES = 64 * 2**20
-BOMB_RATIO = 100
 JSON_BYTES = 64 * 2**20
-PIECE_BYTES = 2**20
-
-AnyArray = NDArray[Any]
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four full-width
+_SEPARATORS = ',;\t\r\n"'
 
 
 @contextlib.contextmanager
@@ -65,13 +55,14 @@ def _sync(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, wait: bool = False) -> Iterator[None]:
     """Hold `folder` for writing, and clear what a killed process left half-written in it.
 
     The folder is made if absent. The lock ends with the process, however that ends.
 
     Args:
         folder: The folder to write in.
+        wait: Whether to wait until no other process holds it: for writes that are over at once.
 
     Raises:
         UserError: Another process holds the folder.
@@ -79,7 +70,7 @@ def locked(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("a") as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
@@ -95,29 +86,35 @@ def sha256_of(path: Path) -> str:
     """Return the hex SHA-256 of a file's bytes."""
     digest = hashlib.sha256()
     with path.open("rb") as handle:
-        while block := handle.read(2**20):
-            digest.update(block)
+        _digest(handle, digest)
     return digest.hexdigest()
+
+
+def _digest(handle: IO[bytes], digest: "hashlib._Hash") -> None:
+    while block := handle.read(2**20):
+        digest.update(block)
 
 
 def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write named arrays as an uncompressed `.npz`, whole or not at all; the same arrays give the same bytes."""
     with replacing(path) as part, part.open("wb") as handle:
-        np.savez(handle, **arrays)
+        write_arrays(handle, arrays)
 
 
-def read_npz(path: Path, made_by: str, names: Collection[str] | None = None) -> dict[str, AnyArray]:
-    """Read arrays of a `.npz`, each checked against its CRC-32.
-
-    Nothing is unpickled, and a member that claims more than it can hold is refused before memory is taken for it.
+def read_npz(
+    path: Path, made_by: str, names: Collection[str] | None = None, digest: "hashlib._Hash | None" = None
+) -> dict[str, AnyArray]:
+    """Read arrays of a `.npz`, each checked against its CRC-32, all against the checksum of which they are.
 
     Args:
         path: The file.
         made_by: The command that makes the file, for the messages.
         names: Arrays to read, all if None. Those that the file lacks are left out of what is returned.
+        digest: If given, the bytes of the file are added to it. They are those that the arrays are read from, even if
+            another file takes the path meanwhile.
 
     Returns:
-        The arrays by name.
+        The arrays by name, of plain numbers or text.
 
     Raises:
         UserError: The file is missing or damaged.
@@ -125,50 +122,12 @@ def read_npz(path: Path, made_by: str, names: Collection[str] | None = None) -> 
     if not path.is_file():
         raise UserError(f"{path} is missing; make it with {made_by}")
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            wanted = members if names is None else [name for name in names if name in members]
-            return {name: _read_member(archive, members[name]) for name in wanted}
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        ValueError,
-        NotImplementedError,  # a compression method that zipfile does not know
-        RuntimeError,  # an encrypted member
-        tokenize.TokenError,  # an array header cut short
-        OverflowError,  # an offset beyond any file
-        OSError,
-    ) as error:
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-            raise
-        raise UserError(f"{path} is damaged ({one_line(error)}); make it again with {made_by}") from error
-
-
-def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> AnyArray:
-    if info.file_size > BOMB_BYTES and info.file_size > BOMB_RATIO * info.compress_size:
-        raise ValueError(f"{info.filename} claims {info.file_size} bytes out of {info.compress_size}")
-    with archive.open(info) as stream:
-        version = np.lib.format.read_magic(stream)
-        if version not in ((1, 0), (2, 0)):
-            raise ValueError(f"{info.filename} has array format {version}")
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran_order, dtype = read_header(stream)
-        if dtype.hasobject:
-            raise ValueError(f"{info.filename} holds Python objects")
-        count = math.prod(int(side) for side in shape)
-        if count < 0 or not dtype.itemsize or count * dtype.itemsize != info.file_size - stream.tell():
-            raise ValueError(f"{info.filename} does not hold the {shape} {dtype} that it claims")
-        data = np.empty(count, dtype)
-        if data.nbytes:
-            target = data.view(np.uint8).data
-            for start in range(0, data.nbytes, PIECE_BYTES):  # all at once, zipfile would copy it several times
-                piece = target[start : start + PIECE_BYTES]
-                if stream.readinto(piece) != len(piece):  # type: ignore[attr-defined]  # ZipExtFile is buffered
-                    raise ValueError(f"{info.filename} ends early")
-        if stream.read(1):  # reading past the end makes zipfile compare the CRC
-            raise ValueError(f"{info.filename} is longer than it claims")
-    return data.reshape(shape, order="F" if fortran_order else "C")
+        with path.open("rb") as handle:
+            if digest is not None:
+                _digest(handle, digest)
+            return read_arrays(handle, names)
+    except DamagedError as error:
+        raise UserError(f"{path} is damaged ({error}); make it again with {made_by}") from error
 
 
 def one_line(error: BaseException, most: int = 200) -> str:
@@ -177,18 +136,41 @@ def one_line(error: BaseException, most: int = 200) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file, whole or not at all."""
+    r"""Write a UTF-8 text file, whole or not at all.
+
+    A byte of a path that is not UTF-8, which Python keeps as a lone surrogate, is written as `\udce9`. That shows it in
+    CSV, HTML and Markdown, and is an escape in JSON, from which a reader gets the very path back.
+    """
     with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV file with a header, lines ended by a newline alone, whole or not at all."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(header)
-    table.writerows(rows)
-    write_text(path, text.getvalue())
+    lines = (",".join(map(_csv_cell, row)) + "\n" for row in itertools.chain([header], rows))
+    write_text(path, "".join(lines))
+
+
+def _csv_cell(value: object) -> str:
+    """Return a cell, such that no spreadsheet takes text for a formula.
+
+    As OWASP advises ("CSV Injection"): an apostrophe before such text, and quotes around what holds a separator of any
+    locale. Numbers stay as they are.
+    """
+    text = "" if value is None else str(value)
+    if text.startswith(_FORMULA) and not _is_number(text):
+        text = f"'{text}"
+    elif not any(letter in text for letter in _SEPARATORS):
+        return text
+    return '"' + text.replace('"', '""') + '"'
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def write_json(path: Path, value: Mapping[str, object]) -> None:

@@ -1,6 +1,7 @@
 """What the `.npz` files of a dump folder hold, and what must be true of it; the format number of `.json` files."""
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from mhcln.console import UserError
 from mhcln.storage import layout
-from mhcln.storage.files import AnyArray, read_npz, write_npz
+from mhcln.storage.files import read_npz, write_npz
 from mhcln.storage.source import FORMAT, Source
 
 
@@ -28,6 +29,8 @@ class ImageTable:
         skipped: Number of images that could not be read and were left out.
         model_file: Where the backbone's weights lay; "" for weights without a file.
         inputs: Checksum of the image files and of how they were extracted.
+        device: Name of the card or "CPU" that the features were computed on; "" if nothing says it.
+        software: Versions of what computed them, such as "tensorflow=2.21.0; keras=3.15.1".
     """
 
     labels: NDArray[np.int32]
@@ -39,6 +42,8 @@ class ImageTable:
     skipped: int = 0
     model_file: str = ""
     inputs: str = ""
+    device: str = ""
+    software: str = ""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -51,10 +56,19 @@ class Features:
     Attributes:
         vectors: `[n, d] float32`, finite; the array `features` of the file.
         images: Whose they are, row by row.
+        sha256: Hex SHA-256 of the file that they were read from; "" if they were not read.
     """
 
     vectors: NDArray[np.float32]
     images: ImageTable
+    sha256: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _StoredFeatures(ImageTable):
+    """The arrays of `features.npz`."""
+
+    features: NDArray[np.float32]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,29 +142,32 @@ def read_features(path: str | Path) -> Features:
     """
     path = Path(path)
     source = Source(path if path.suffix == ".npz" else path / layout.FEATURES, layout.EXTRACT)
-    images, arrays = _image_table(source, ("features",))
-    vectors = arrays["features"]
+    digest = hashlib.sha256()
+    stored = source.read(_StoredFeatures, digest=digest)
+    images = ImageTable(**{field.name: getattr(stored, field.name) for field in dataclasses.fields(ImageTable)})
+    _require_images(source, images)
+    vectors = stored.features
     source.require(vectors.ndim == 2 and len(vectors) == len(images), "rows and paths differ")
-    source.require(vectors.dtype == np.float32, "features are not float32")
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(bad):
         raise UserError(
             f"{source.path}: features of {len(bad)} images are not finite, first {images.paths[bad[0]]}; "
             f"make it again with {layout.EXTRACT}"
         )
-    return Features(vectors, images)
+    return Features(vectors, images, digest.hexdigest())
 
 
 def read_image_table(dump_dir: Path) -> ImageTable:
     """Read `features.npz` but for the features themselves; raises UserError if it is missing or damaged."""
-    return _image_table(Source(dump_dir / layout.FEATURES, layout.EXTRACT))[0]
+    source = Source(dump_dir / layout.FEATURES, layout.EXTRACT)
+    images = source.read(ImageTable)
+    _require_images(source, images)
+    return images
 
 
-def _image_table(source: Source, also: tuple[str, ...] = ()) -> tuple[ImageTable, dict[str, AnyArray]]:
-    images, arrays = source.read(ImageTable, also)
+def _require_images(source: Source, images: ImageTable) -> None:
     source.require_labels(images.labels, images.class_names, len(images))
     source.require_different(images.paths)
-    return images, arrays
 
 
 def write_split(path: Path, content: Split) -> None:
@@ -158,20 +175,30 @@ def write_split(path: Path, content: Split) -> None:
     _write(path, vars(content))
 
 
-def read_split(path: Path) -> Split:
-    """Read a split file; raises UserError if it is missing or damaged.
+def read_split(path: Path, digest: "hashlib._Hash | None" = None) -> Split:
+    """Read a split file.
 
     Whether it leaks test images into training, `mhcln.data.splits.check` says.
+
+    Args:
+        path: The file.
+        digest: If given, the bytes of the file that is read are added to it.
+
+    Raises:
+        UserError: The file is missing or damaged.
     """
     source = Source(path, layout.GENERATE)
-    content, _ = source.read(Split)
+    content = source.read(Split, digest=digest)
     source.require_different(content.train_paths)
     source.require_different(content.test_paths)
     return content
 
 
-def split_for_seed(dump_dir: Path, seed: int) -> tuple[Path, Split]:
+def split_for_seed(dump_dir: Path, seed: int) -> tuple[Path, Split, str]:
     """Read the split that training with `seed` uses: that seed's if several were made, else `split.npz`.
+
+    Returns:
+        The file, its content, and the hex SHA-256 of the bytes that were read.
 
     Raises:
         UserError: The file is missing or damaged, or the splits are for other seeds.
@@ -183,7 +210,9 @@ def split_for_seed(dump_dir: Path, seed: int) -> tuple[Path, Split]:
             f"{dump_dir} has splits for other seeds ({', '.join(file.stem for file in several)}), not for {seed}; "
             f"make them together, {layout.GENERATE} --seed=...,{seed}"
         )
-    return path, read_split(path)
+    digest = hashlib.sha256()
+    split = read_split(path, digest)
+    return path, split, digest.hexdigest()
 
 
 def write_codes(run_dir: Path, content: Codes) -> None:
@@ -191,10 +220,18 @@ def write_codes(run_dir: Path, content: Codes) -> None:
     _write(run_dir / layout.CODES, vars(content))
 
 
-def read_codes(run_dir: Path) -> Codes:
-    """Read `codes.npz` of a training run; raises UserError if it is missing or damaged."""
+def read_codes(run_dir: Path, digest: "hashlib._Hash | None" = None) -> Codes:
+    """Read `codes.npz` of a training run.
+
+    Args:
+        run_dir: Folder of the run.
+        digest: If given, the bytes of the file that is read are added to it.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
     source = Source(run_dir / layout.CODES, layout.TRAIN)
-    content, _ = source.read(Codes)
+    content = source.read(Codes, digest=digest)
     source.require(len(content.split) == len(content.paths), "split and paths differ in length")
     source.require(set(content.split) <= {"train", "test"}, 'split holds more than "train" and "test"')
     _require_codes(source, content)
@@ -213,10 +250,12 @@ def read_activations(run_dir: Path, bits: int) -> Activations | None:
         None if it does not hold `bits` float32 for each of its paths.
     """
     arrays = read_npz(run_dir / layout.ACTIVATIONS, layout.TRAIN, ["activations", "paths"])
-    values, paths = arrays.get("activations"), arrays.get("paths", np.array([])).tolist()
-    if values is None or values.shape != (len(paths), bits) or values.dtype != np.float32:
+    values, paths = arrays.get("activations"), arrays.get("paths")
+    if values is None or paths is None or paths.dtype.kind != "U":
         return None
-    return Activations(values, paths)
+    if values.shape != (*paths.shape, bits) or paths.ndim != 1 or values.dtype != np.float32:
+        return None
+    return Activations(values, paths.tolist())
 
 
 def write_addition(path: Path, content: Addition) -> None:
@@ -227,7 +266,7 @@ def write_addition(path: Path, content: Addition) -> None:
 def read_addition(path: Path) -> Addition:
     """Read an addition to the archive of a training run; raises UserError if it is missing or damaged."""
     source = Source(path, layout.ADD)
-    content, _ = source.read(Addition)
+    content = source.read(Addition)
     _require_codes(source, content)
     return content
 
@@ -237,7 +276,6 @@ def _require_codes(source: Source, content: Codes | Addition) -> None:
     codes, bits, shape = content.codes, content.bits, (len(content.paths), (content.bits + 7) // 8)
     source.require(bits >= 1, f"bits is {bits}")
     source.require(codes.shape == shape, f"codes are {codes.shape}, not {shape}")
-    source.require(codes.dtype == np.uint8, "codes are not uint8")
     if bits % 8:
         padding = codes[:, -1] & (0xFF >> bits % 8)
         source.require(not padding.any(), f"codes have bits beyond the {bits} they claim")

@@ -9,6 +9,7 @@ dump_dir/
   table.md, table.csv                          eval.py --table
 """
 
+import fnmatch
 from pathlib import Path
 
 DUMP_DIR = Path("dump_dir/")
@@ -41,6 +42,43 @@ ARCHIVES = "archives"
 TABLE = "table.md"
 TABLE_CSV = "table.csv"
 
+_OF_A_RUN = {RUN, *TRAINED, CHECKPOINTS, RESULTS, QUERY_RESULTS, REPORT, PICTURES, QUERIES, ARCHIVES}
+_OWN = {FEATURES, SKIPPED, PARTIAL_FEATURES, SPLIT, TABLE, TABLE_CSV} | _OF_A_RUN
+_SPLITS = "split_seed*.npz"
+LONGEST_NAME = 255  # bytes of a name in every usual file system (POSIX NAME_MAX)
+_LONGEST_STEM = 200  # bytes of a name to which a number, an ending and the mark of an unfinished file are added
+
+
+def name_problem(name: str) -> str | None:
+    """Return why a folder of the user's cannot have this name, None if it can.
+
+    What is refused is refused in every file system, whether or not this one tells `Split.npz` from `split.npz`.
+    """
+    known = name.casefold()
+    if not name:
+        return "it is empty"
+    if name.startswith("."):  # also ".", "..", locks and files that are being written
+        return "it begins with a dot"
+    if "/" in name or "\\" in name:
+        return "it has a separator in it"
+    if not name.isprintable():
+        return "it has a character in it that cannot be printed"
+    if len(name.encode()) > LONGEST_NAME:
+        return f"it is longer than {LONGEST_NAME} bytes"
+    if known in _OWN or fnmatch.fnmatchcase(known, _SPLITS):
+        return "that is the name of a file or folder of ours"
+    return None
+
+
+def stem(name: str) -> str:
+    """Return the name of a file that is made of any other name, such as that of a folder, without its ending.
+
+    The name is kept where `name_problem` allows it; letters at fault become "_", and it is cut if it is long.
+    """
+    kept = "".join(letter if letter.isprintable() and letter not in "/\\" else "_" for letter in name)
+    cut = kept.encode()[:_LONGEST_STEM].decode(errors="ignore")
+    return "_" + cut[1:] if cut.startswith(".") else cut or "_"
+
 
 def split_path(dump_dir: Path, seed: int) -> Path:
     """Return the file of the split of a seed, if several splits were made."""
@@ -49,7 +87,7 @@ def split_path(dump_dir: Path, seed: int) -> Path:
 
 def split_paths(dump_dir: Path) -> list[Path]:
     """Return the files of all splits, if several were made; sorted by name."""
-    return sorted(dump_dir.glob("split_seed*.npz"))
+    return sorted(dump_dir.glob(_SPLITS))
 
 
 def run_name(bits: int, loss: str, seed: int | None) -> str:

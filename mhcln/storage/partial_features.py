@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from mhcln.console import UserError
 from mhcln.storage import layout
-from mhcln.storage.files import read_npz, write_npz
+from mhcln.storage.files import write_npz
+from mhcln.storage.source import Source
 
 SETTINGS = "settings.npz"
 
@@ -65,6 +66,16 @@ def _stamp(path: Path) -> tuple[int, int, int]:
     except OSError:  # reading the image will report it
         return -1, -1, -1
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+@dataclasses.dataclass(frozen=True)
+class _Batch:
+    """The arrays of a finished batch: its features, and why which rows of the job could not be read."""
+
+    key: str
+    features: NDArray[np.float32]
+    problem_rows: NDArray[np.int64]
+    problem_reasons: list[str]
 
 
 class PartialFeatures:
@@ -123,22 +134,24 @@ class PartialFeatures:
         return self.folder / f"batch_{batch:06d}.npz"
 
     def _read(self, batch: int) -> tuple[NDArray[np.float32], dict[int, str]]:
-        path, rows = self._path(batch), self.job.rows(batch)
-        content = read_npz(path, layout.EXTRACT)
-        if content.keys() != {"key", "features", "problem_rows", "problem_reasons"}:
-            raise UserError(f"{path} is not a finished batch")
-        if content["key"].tolist() != self.job.key(rows) or len(content["features"]) != len(rows):
-            raise UserError(f"{path} is of other images")
-        problems = zip(content["problem_rows"].tolist(), content["problem_reasons"].tolist(), strict=True)
-        return content["features"], dict(problems)
+        rows, source = self.job.rows(batch), Source(self._path(batch), layout.EXTRACT)
+        content = source.read(_Batch, has_format=False)
+        source.require(content.key == self.job.key(rows), "it is of other images")
+        source.require(content.features.ndim == 2 and len(content.features) == len(rows), "it lacks images")
+        shape = (len(content.problem_reasons),)
+        source.require(content.problem_rows.shape == shape, "rows and reasons differ in number")
+        problems = dict(zip(content.problem_rows.tolist(), content.problem_reasons, strict=True))
+        source.require(problems.keys() <= set(rows), "it has reasons for other images")
+        return content.features, problems
 
     def _changes(self) -> list[str]:
+        source = Source(self.folder / SETTINGS, layout.EXTRACT)
         try:
-            old = {name: array.tolist() for name, array in read_npz(self.folder / SETTINGS, layout.EXTRACT).items()}
-            before = dict(zip(old["paths"], old["stamps"], strict=True))
-            old_dir, old_extractor, old_size = (old[name] for name in ("images_dir", "extractor", "batch_size"))
-        except (UserError, KeyError, ValueError, TypeError):
+            old = source.read(ExtractionJob, has_format=False)
+            source.require(old.stamps.shape == (len(old.paths), 3), "stamps and paths differ in length")
+        except UserError:
             return ["its settings are damaged"]
+        before = dict(zip(old.paths, old.stamps.tolist(), strict=True))
         job = self.job
         now = dict(zip(job.paths, job.stamps.tolist(), strict=True))
         images = {
@@ -147,10 +160,10 @@ class PartialFeatures:
             "changed": [path for path in now if path in before and before[path] != now[path]],
         }
         changes = [f"{len(paths)} images are {how}, first {paths[0]}" for how, paths in images.items() if paths]
-        if old_dir != job.images_dir:
-            changes = [f"the images were in {old_dir}"]
-        if old_extractor != job.extractor:
-            changes.append(f"the extractor was {old_extractor!r}, is {job.extractor!r}")
-        if old_size != job.batch_size:
-            changes.append(f"the batch size was {old_size}, is {job.batch_size}")
+        if old.images_dir != job.images_dir:
+            changes = [f"the images were in {old.images_dir}"]
+        if old.extractor != job.extractor:
+            changes.append(f"the extractor was {old.extractor!r}, is {job.extractor!r}")
+        if old.batch_size != job.batch_size:
+            changes.append(f"the batch size was {old.batch_size}, is {job.batch_size}")
         return changes

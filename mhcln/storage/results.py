@@ -1,6 +1,7 @@
 """The content of `results.json`: every metric of an evaluation, and the set-up that produced it."""
 
 import dataclasses
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from mhcln.storage.run_record import RunInputs, TrainConfig
 from mhcln.storage.source import Source
 
 Metrics = dict[str, float | int | None]
+Entry = dict[str, object]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,23 +121,30 @@ class Results:
         missing = sorted(flat - content.keys())
         if missing:
             raise UserError(f"{path} does not say {missing[0]!r}; make it again with {layout.EVALUATE}")
+        types = {**typing.get_type_hints(cls), "confused_pairs": list[Entry], "costs": list[Entry]}
+        for name in sorted(flat):
+            made.require_type(name, content[name], types[name])
         setup = vars(RunInputs()).keys() | vars(TrainConfig()).keys()
-        try:
-            values = {
-                **{name: content[name] for name in flat},
-                "metrics": {name: value for name, value in content.items() if name not in flat | setup},
-                "confused_pairs": [ConfusedPair(**pair) for pair in content["confused_pairs"]],
-                "costs": [_cost(**cost) for cost in content["costs"]],
-                "inputs": made.parse(RunInputs, content),
-                "config": made.parse(TrainConfig, content) if content.get("loss") is not None else None,
-            }
-        except TypeError as error:
-            raise UserError(f"{path} is damaged ({error}); make it again with {layout.EVALUATE}") from None
+        values = {
+            **{name: content[name] for name in flat},
+            "metrics": _metrics(made, {name: value for name, value in content.items() if name not in flat | setup}),
+            "confused_pairs": [made.parse(ConfusedPair, pair) for pair in content["confused_pairs"]],
+            "costs": [_cost(made, entry) for entry in content["costs"]],
+            "inputs": made.parse(RunInputs, content),
+            "config": made.parse(TrainConfig, content) if content.get("loss") is not None else None,
+        }
         return cls(**values)
 
 
-def _cost(what: str, stored: str, bytes_per_image: int, **metrics: float | int | None) -> Cost:
-    return Cost(what, stored, bytes_per_image, metrics)
+def _cost(made: Source, entry: Entry) -> Cost:
+    stated: Entry = {name: entry[name] for name in ("what", "stored", "bytes_per_image") if name in entry}
+    metrics = {name: value for name, value in entry.items() if name not in stated}
+    return made.parse(Cost, {**stated, "metrics": _metrics(made, metrics)})
+
+
+def _metrics(made: Source, values: Entry) -> Metrics:
+    made.require_type("a metric", values, Metrics)
+    return typing.cast(Metrics, values)
 
 
 def write_results(run_dir: Path, results: Results) -> None:

@@ -21,8 +21,8 @@ class TrainConfig:
         batch_size: Images in a batch; for mhcln a multiple of 3.
         iterations: Iterations of the optimiser.
         seed: Decides initial weights, batches, and which images are held back.
-        precision: Of the matrix products while training, "float32" or "bfloat16"; weights, losses and updates, and
-            the use of the trained network, are float32.
+        precision: Of the matrix products while training, one of `mhcln.training.methods.PRECISIONS`; weights, losses
+            and updates, and the use of the trained network, are float32.
         validate: Share of the training images of each class that is held back, 0 for none.
         patience: Validations without improvement after which training ends, 0 for never.
     """
@@ -66,7 +66,12 @@ class Outcome:
         seconds: Time that training took, over all processes that worked on it.
         device: Name of the processor or GPU.
         tensorflow: Version of TensorFlow.
+        keras: Version of Keras; None in runs of earlier versions.
+        cuda: On a GPU: version of CUDA that TensorFlow was built for.
+        cudnn: On a GPU: version of cuDNN that TensorFlow was built for.
+        driver: On a GPU: version of NVIDIA's driver.
         files: SHA-256 of each file of the run.
+        iterations_done: Iterations that were run, if these are fewer than the configuration's; None otherwise.
         best_iteration: With validation: the iteration whose network was kept.
         best_validation: With validation: its mAP@20 on the held-back images.
     """
@@ -74,11 +79,18 @@ class Outcome:
     seconds: float
     device: str
     tensorflow: str
+    keras: str | None = None
+    cuda: str | None = None
+    cudnn: str | None = None
+    driver: str | None = None
     files: dict[str, str] = dataclasses.field(default_factory=dict)
+    iterations_done: int | None = None
     best_iteration: int | None = None
     best_validation: float | None = None
 
 
+# How batches and dropout masks are drawn: another name refuses checkpoints that would continue with other draws.
+DRAWS = "philox int32"
 # Where things lay decides nothing about what is learned.
 _PLACES = ("images_dir", "split_file")
 
@@ -102,9 +114,16 @@ class RunRecord:
         content = {**vars(self.inputs), **vars(self.config)}
         return {name: value for name, value in content.items() if name not in _PLACES}
 
-    def identity(self) -> str:
-        """Return a digest of the configuration, which the run's checkpoints carry."""
-        return hashlib.sha256(json.dumps(self.configuration(), sort_keys=True).encode()).hexdigest()
+    def identity(self, open_ended: bool = False) -> str:
+        """Return a digest of the configuration and of how it is drawn, which the run's checkpoints carry.
+
+        Args:
+            open_ended: Whether the checkpoints are also those of a run of more iterations.
+        """
+        content = {**self.configuration(), "draws": DRAWS}
+        if open_ended:
+            del content["iterations"]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, object]:
         """Return the flat keys of `run.json`."""

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import hashlib
 import io
 import math
 from pathlib import Path
@@ -35,8 +36,16 @@ def finish(run_dir: Path, record: RunRecord, outcome: Outcome) -> None:
     write_record(run_dir, dataclasses.replace(record, outcome=dataclasses.replace(outcome, files=digests)))
 
 
-def is_finished(run_dir: Path, record: RunRecord) -> bool:
-    """Return whether `run_dir` holds this very run, finished and undamaged.
+def find_finished(run_dir: Path, record: RunRecord, open_ended: bool = False) -> Outcome | None:
+    """Return what the very run that `record` describes came to, if `run_dir` holds it finished and undamaged.
+
+    Args:
+        run_dir: The run's folder.
+        record: The run.
+        open_ended: Whether a run of fewer iterations is one that has not been trained to the end.
+
+    Returns:
+        None if nothing is there, or what is there is not trained to the end.
 
     Raises:
         UserError: It holds another run (the message names what differs), or files that are not the run's.
@@ -45,21 +54,29 @@ def is_finished(run_dir: Path, record: RunRecord) -> bool:
         unknown = [name for name in layout.TRAINED if (run_dir / name).exists()]
         if unknown:
             raise UserError(f"{run_dir} holds {unknown[0]} of an unknown run; choose another --run_name or delete it")
-        return False
+        return None
     found = read_record(run_dir)
     old, new = found.configuration(), record.configuration()
     differing = [name for name in sorted(new) if old[name] != new[name]]
+    if differing == ["iterations"] and found.config.iterations < record.config.iterations:
+        if open_ended:
+            return None
+        raise UserError(
+            f"{run_dir} holds a run of {found.config.iterations} iterations, over which the learning rate of "
+            f"{record.config.loss} has fallen to 0, so that it cannot be trained on; choose another --run_name, or "
+            "delete the folder"
+        )
     if differing:
         what = ", ".join(f"{name} {shortened(old[name])} there, {shortened(new[name])} now" for name in differing)
         raise UserError(f"{run_dir} holds another run ({what}); choose another --run_name, or delete the folder")
     if found.outcome is None:
-        return False
+        return None
     for name, digest in found.outcome.files.items():
         if not (run_dir / name).is_file() or sha256_of(run_dir / name) != digest:
             raise UserError(
                 f"{run_dir / name} is missing or was changed after training; delete {run_dir} and train again"
             )
-    return True
+    return found.outcome
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,9 +113,22 @@ class Run:
         path = self.folder / name
         if not path.is_file():
             return None
-        if self.files.get(name) not in (None, sha256_of(path)):
-            raise UserError(f"{path} is not the one that run.json tells of; make it again with {layout.TRAIN}")
+        self._require(name, sha256_of(path))
         return path
+
+    def content_of(self, name: str) -> bytes | None:
+        """Return the content of a small file of the run, None if there is none; raises UserError as `checked`."""
+        path = self.folder / name
+        if not path.is_file():
+            return None
+        content = path.read_bytes()
+        self._require(name, hashlib.sha256(content).hexdigest())
+        return content
+
+    def _require(self, name: str, found: str) -> None:
+        if self.files.get(name) not in (None, found):
+            path = self.folder / name
+            raise UserError(f"{path} is not the one that run.json tells of; make it again with {layout.TRAIN}")
 
     @property
     def stamp(self) -> str | None:
@@ -117,8 +147,9 @@ def read_run(run_dir: Path) -> Run:
     Raises:
         UserError: Its files are damaged or do not belong together, or it is not trained to the end.
     """
-    codes = formats.read_codes(run_dir)
-    codes_sha256 = sha256_of(run_dir / layout.CODES)
+    digest = hashlib.sha256()
+    codes = formats.read_codes(run_dir, digest)
+    codes_sha256 = digest.hexdigest()
     if not (run_dir / layout.RUN).is_file():
         return Run(run_dir, codes, codes_sha256, RunInputs())
     record = read_record(run_dir)
@@ -142,13 +173,14 @@ def read_history(run: Run) -> dict[str, list[float]]:
     Raises:
         UserError: The file is damaged, or is not the one that the trainer wrote.
     """
-    path = run.checked(layout.HISTORY)
-    if path is None:
+    content = run.content_of(layout.HISTORY)
+    if content is None:
         return {}
     try:
-        head, *lines = csv.reader(io.StringIO(path.read_text(encoding="utf-8")))
+        head, *lines = csv.reader(io.StringIO(content.decode()))
         return {name: [float(line[column] or math.nan) for line in lines] for column, name in enumerate(head)}
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, csv.Error) as error:
+        path = run.folder / layout.HISTORY
         raise UserError(f"{path} is damaged ({error}); make it again with {layout.TRAIN}") from error
 
 

@@ -1,18 +1,19 @@
 """A file of the dump folder while it is read: its format, its content as a dataclass, and what must be true of it."""
 
 import dataclasses
+import hashlib
 import math
-import sys
 import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from mhcln.console import UserError
-from mhcln.storage.files import AnyArray, read_json, read_npz, write_json
+from mhcln.storage.files import read_json, read_npz, write_json
+from mhcln.storage.npz import AnyArray
 
 FORMAT = 1
 
@@ -20,6 +21,14 @@ Kind = TypeVar("Kind")
 
 # Kind of the dtype and number of dimensions, for fields that are not arrays.
 _SCALARS: dict[object, tuple[str, int]] = {str: ("U", 0), int: ("iu", 0), float: ("f", 0), list[str]: ("U", 1)}
+# What an array may be, by the type of its field: labels come in any width, and are made int32.
+_ARRAYS: dict[object, tuple[str, ...]] = {
+    np.float32: ("f4",),
+    np.float64: ("f8",),
+    np.uint8: ("u1",),
+    np.int32: ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"),
+    np.int64: ("i8",),
+}
 _SHOWN = 16  # characters of a value in a message
 
 
@@ -30,38 +39,39 @@ class Source:
     path: Path
     made_by: str
 
-    def read(self, kind: type[Kind], also: tuple[str, ...] = ()) -> tuple[Kind, dict[str, AnyArray]]:
+    def read(self, kind: type[Kind], has_format: bool = True, digest: "hashlib._Hash | None" = None) -> Kind:
         """Read the arrays that are the fields of a dataclass.
 
         Args:
             kind: A dataclass; a field with a default may be missing from the file.
-            also: Further arrays to read.
-
-        Returns:
-            The dataclass, and all arrays by name.
+            has_format: Whether the file carries the number of its format.
+            digest: If given, the bytes of the file that is read are added to it.
 
         Raises:
             UserError: The file is missing, damaged or of another format, or lacks an array.
         """
         hints = typing.get_type_hints(kind)
-        arrays = read_npz(self.path, self.made_by, [*hints, *also, "format"])
-        self.require_format(arrays["format"].tolist() if "format" in arrays else None)
-        for name in (*also, *_required(kind)):
+        arrays = read_npz(self.path, self.made_by, [*hints, "format"], digest)
+        if has_format:
+            self.require_format(arrays["format"].tolist() if "format" in arrays else None)
+        for name in _required(kind):
             if name not in arrays:
                 raise UserError(f"{self.path} has no array {name!r}; make it again with {self.made_by}")
-        values = {name: self._value(name, arrays[name], hints[name]) for name in hints if name in arrays}
-        return kind(**values), arrays
+        return kind(**{name: self._value(name, arrays[name], hints[name]) for name in hints if name in arrays})
 
-    def _value(self, name: str, array: AnyArray, kind: object) -> object:
-        if kind not in _SCALARS:
+    def _value(self, name: str, array: AnyArray, hint: object) -> object:
+        if hint in _SCALARS:
+            letters, dimensions = _SCALARS[hint]
+            right = array.dtype.kind in letters and array.ndim == dimensions
+            self.require(right, f"{name} is not what it should be, but {array.dtype} {array.shape}")
+            return array.tolist()
+        (dtype,) = typing.get_args(typing.get_args(hint)[1])
+        right = array.dtype.str[1:] in _ARRAYS[dtype] and array.dtype.isnative
+        self.require(right, f"{name} are not {np.dtype(dtype)}, but {array.dtype}")
+        if array.dtype == dtype:
             return array
-        letters, dimensions = _SCALARS[kind]
-        right = array.dtype.kind in letters and array.ndim == dimensions
-        self.require(right, f"{name} is not what it should be, but {array.dtype} {array.shape}")
-        if letters == "U":  # NumPy fails on a letter beyond the last of Unicode, wherever it is first used
-            code_points = np.ascontiguousarray(array).view(f"{array.dtype.byteorder}u4")
-            self.require(code_points.max(initial=0) <= sys.maxunicode, f"{name} is not text")
-        return array.tolist()
+        self.require(_fits(array, dtype), f"{name} are beyond {np.dtype(dtype)}")
+        return array.astype(dtype)
 
     def parse(self, kind: type[Kind], content: Mapping[str, object], complete: bool = False) -> Kind:
         """Build a dataclass from those values of a JSON object that are its fields.
@@ -80,9 +90,13 @@ class Source:
                 raise UserError(f"{self.path} does not say {name!r}; make it again with {self.made_by}")
         values = {name: content[name] for name in hints if name in content}
         for name, value in values.items():
-            if not _is_of(value, hints[name]):
-                raise UserError(f"{self.path}: {name} is {shortened(value)}; make it again with {self.made_by}")
+            self.require_type(name, value, hints[name])
         return kind(**values)
+
+    def require_type(self, name: str, value: object, hint: object) -> None:
+        """Require that a value of a JSON object is of a type, such as `list[float]`; numbers must be finite."""
+        if not _is_of(value, hint):
+            raise UserError(f"{self.path}: {name} is {shortened(value)}; make it again with {self.made_by}")
 
     def require(self, holds: bool, what: str) -> None:
         """Raise UserError unless something holds; `what` is wrong otherwise."""
@@ -102,10 +116,15 @@ class Source:
 
     def require_labels(self, labels: AnyArray, class_names: list[str], n: int) -> None:
         """Require a class for each of `n` images, or -1 for each if there are no classes."""
-        self.require(labels.shape == (n,) and labels.dtype.kind in "iu", "labels and paths differ in length")
+        self.require(labels.shape == (n,), "labels and paths differ in length")
         lowest = 0 if class_names else -1  # images without classes have the label -1
         inside = not n or (labels.min() >= lowest and labels.max() < max(len(class_names), lowest + 1))
         self.require(bool(inside), f"labels lie outside the {len(class_names)} classes")
+
+
+def _fits(array: AnyArray, dtype: type[np.integer[Any]]) -> bool:
+    limits = np.iinfo(dtype)
+    return not array.size or bool(limits.min <= int(array.min()) and int(array.max()) <= limits.max)
 
 
 def _required(kind: type[Kind]) -> list[str]:
@@ -121,10 +140,12 @@ def _is_of(value: object, hint: object) -> bool:
     if isinstance(hint, types.UnionType):
         return any(_is_of(value, one) for one in typing.get_args(hint))
     if typing.get_origin(hint) is dict:
-        return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+        return isinstance(value, dict) and all(_is_of(one, typing.get_args(hint)[1]) for one in value.values())
+    if typing.get_origin(hint) is list:
+        return isinstance(value, list) and all(_is_of(one, typing.get_args(hint)[0]) for one in value)
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return type(value) is hint
+    return hint is object or type(value) is hint
 
 
 def shortened(value: object) -> str:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mhcln.hamming.codes import binarise, pack
 from mhcln.quiet_tensorflow import keras, tf
-from mhcln.storage.files import AnyArray
+from mhcln.storage.npz import AnyArray
 from mhcln.training.methods import Method
 from mhcln.training.samplers import BLOCK
 
@@ -28,25 +28,32 @@ class Learner:
         labels: `[n] int32`, class of each training image.
     """
 
-    def __init__(self, method: Method, vectors: NDArray[np.float32], labels: NDArray[np.int32]) -> None:
+    def __init__(
+        self,
+        method: Method,
+        vectors: NDArray[np.float32],
+        labels: NDArray[np.int32],
+        compile_with_xla: bool = False,
+    ) -> None:
         """Put the training images on the device and prepare the first iteration.
 
         Args:
             method: The method.
             vectors: `[n, d] float32`, features of the training images.
             labels: `[n] int32`, their classes.
+            compile_with_xla: Whether XLA fuses the operations. On a GPU, where launching them takes most of the time,
+                that pays; on a processor it measured no gain. It changes no batch and no mask, only rounding.
         """
         self.method, self.labels = method, labels
         self._vectors = tf.convert_to_tensor(vectors)
         self._labels = tf.convert_to_tensor(labels, tf.int32)
-        self._weights = [variable.value for variable in method.trained.trainable_variables]
+        self._weights = [variable.value for variable in method.network.trainable_variables]
         self._first_moments = [tf.Variable(tf.zeros_like(weight)) for weight in self._weights]
         self._second_moments = [tf.Variable(tf.zeros_like(weight)) for weight in self._weights]
         self._iteration = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._sums = tf.Variable(tf.zeros(len(method.terms)), trainable=False)
-        on_gpu = bool(tf.config.list_physical_devices("GPU"))
-        # On a GPU the loop is bound by dispatch, which XLA's fusing cuts; on a CPU it measured no gain.
-        self._advance = tf.function(self._run, jit_compile=on_gpu, reduce_retracing=True)
+        self._whole_blocks = tf.function(self._run_blocks, jit_compile=compile_with_xla)
+        self._part_of_block = tf.function(self._run_part, jit_compile=compile_with_xla)
 
     @property
     def iteration(self) -> int:
@@ -54,8 +61,18 @@ class Learner:
         return int(self._iteration.numpy())
 
     def advance(self, count: int) -> float:
-        """Run `count` iterations, fewer if the loss stops being finite; return the loss of the last one."""
-        return float(self._advance(tf.constant(count, tf.int64)).numpy())
+        """Run `count` iterations and return the loss of the last one.
+
+        If a loss is not finite, `iteration` is then the first such iteration, counted from 1, and its loss is returned;
+        the weights are of no use any more.
+        """
+        begin = min(-self.iteration % BLOCK, count)
+        blocks, end = divmod(count - begin, BLOCK)
+        total = 0.0
+        for run, length in ((self._part_of_block, begin), (self._whole_blocks, blocks), (self._part_of_block, end)):
+            if length and np.isfinite(total):
+                total = float(run(tf.constant(length, tf.int64)).numpy())
+        return total
 
     def take_means(self, count: int) -> list[float]:
         """Return the means of the method's terms over the last `count` iterations, all since the last such call."""
@@ -86,41 +103,61 @@ class Learner:
     def _variables(self) -> dict[str, tf.Variable]:
         # checkpoints hold these names
         lists = {
-            "variable": [variable.value for variable in self.method.trained.variables],
+            "variable": [variable.value for variable in self.method.network.variables],
             "first_moment": self._first_moments,
             "second_moment": self._second_moments,
         }
         numbered = {f"{name}_{number}": v for name, values in lists.items() for number, v in enumerate(values)}
         return {"iteration": self._iteration, "sums": self._sums, **numbered}
 
-    def _run(self, count: tf.Tensor) -> tf.Tensor:
-        """Run `count` iterations, block by block of the sampler; return the last total."""
-        end = self._iteration + count
+    def _run_blocks(self, count: tf.Tensor) -> tf.Tensor:
+        """Run `count` whole blocks of the sampler, from the border of one; return the last or first bad total.
+
+        The number of iterations is a constant here: on a GPU, XLA would otherwise wait for the device at each of them
+        to ask whether there is another. So that is asked once a block, and so is whether the loss is still finite.
+        """
+        end = self._iteration + count * BLOCK
 
         def goes_on(iteration: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
             return tf.logical_and(iteration < end, tf.math.is_finite(total))
 
         def run_block(iteration: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            number = iteration // BLOCK
-            batches, first = self.method.sample(number), number * BLOCK
-
-            def within_block(iteration: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
-                return tf.logical_and(iteration < first + BLOCK, goes_on(iteration, total))
-
-            def step(iteration: tf.Tensor, _total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-                return iteration + 1, self._step(iteration, batches[iteration - first])
-
-            return tf.while_loop(within_block, step, (iteration, total), parallel_iterations=1)
+            return self._run_steps(iteration, total, BLOCK)
 
         start = (self._iteration.read_value(), tf.constant(0.0))
-        iteration, total = tf.while_loop(goes_on, run_block, start, parallel_iterations=1)
+        return self._finish(*tf.while_loop(goes_on, run_block, start, parallel_iterations=1))
+
+    def _run_part(self, count: tf.Tensor) -> tf.Tensor:
+        """Run `count` iterations within one block; return the last or first bad total."""
+        return self._finish(*self._run_steps(self._iteration.read_value(), tf.constant(0.0), tf.cast(count, tf.int32)))
+
+    def _run_steps(self, begin: tf.Tensor, total: tf.Tensor, count: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Run `count` iterations of one block, the first of them number `begin`.
+
+        Returns:
+            Iterations done, up to the first whose total is not finite, and the total of the last of these.
+        """
+        batches = self.method.sample(begin // BLOCK)
+        first = tf.cast(begin % BLOCK, tf.int32)
+
+        def step(done: tf.Tensor, iteration: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            found = self._step(begin + tf.cast(done, tf.int64), batches[first + done])
+            good = tf.math.is_finite(total)
+            return done + 1, iteration + tf.cast(good, tf.int64), tf.where(good, found, total)
+
+        _, iteration, total = tf.while_loop(
+            lambda done, _iteration, _total: done < count, step, (0, begin, total), parallel_iterations=1
+        )
+        return iteration, total
+
+    def _finish(self, iteration: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
         self._iteration.assign(iteration)
         return total
 
     def _step(self, iteration: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
         """Learn from one batch; return its total."""
         with tf.GradientTape() as tape:
-            outputs = self.method.trained(tf.gather(self._vectors, rows), training=True)
+            outputs = self.method.forward(tf.gather(self._vectors, rows), iteration)
             terms = self.method.loss(outputs, tf.gather(self._labels, rows))
         gradients = tape.gradient(terms["total"], self._weights)
         self._update(iteration, gradients)

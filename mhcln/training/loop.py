@@ -109,12 +109,19 @@ def train(
 
             stop = arrived()
             if checkpoint and (stop or time.monotonic() - saved >= checkpoint.every_seconds):
-                checkpoint.save({**learner.state(), **(validation.state() if validation else {})}, progress)
+                save(learner, progress, checkpoint, validation)
                 saved = time.monotonic()
             if stop:
                 if checkpoint:
                     console.say(f"saved at iteration {learner.iteration}; the same command continues from there")
                 raise stop
+    if not progress.history or progress.history[-1][0] != learner.iteration:  # a run that is finished where it stands
+        progress.history.append(_history_row(learner, progress, validation))
+
+
+def save(learner: Learner, progress: Progress, checkpoint: Checkpoint, validation: Validation | None = None) -> None:
+    """Save everything that `resume` needs to go on from here."""
+    checkpoint.save({**learner.state(), **(validation.state() if validation else {})}, progress)
 
 
 def _history_row(learner: Learner, progress: Progress, validation: Validation | None) -> list[float]:

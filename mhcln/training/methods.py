@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from mhcln.quiet_tensorflow import keras, tf
 from mhcln.storage.run_record import TrainConfig
 from mhcln.training.class_codes import class_codes
+from mhcln.training.draws import dropout_mask
 from mhcln.training.losses import MHCLN_TERMS, ORTHOHASH_TERMS, mhcln_terms, orthohash_terms, semihard_terms
-from mhcln.training.networks import orthohash_network, published_network
+from mhcln.training.networks import DROPOUT, orthohash_network, published_network
 from mhcln.training.samplers import Sampler, triplet_sampler, uniform_sampler
 
-PRECISIONS = ("float32", "bfloat16")  # of the matrix products while training
+PRECISIONS = ("float32", "tf32", "bfloat16")  # of the matrix products while training
 # UCMD/trainer.py:118 of the published code; Keras's own epsilon would be 1e-7.
 PUBLISHED_RATE = 1e-4
 # Adam's usual rate and moments, brought to 0 along a half cosine. On splits 100 to 103 of UCMD the scale of the
@@ -25,6 +26,9 @@ PUBLISHED_RATE = 1e-4
 ORTHOHASH_RATE = 1e-3
 ORTHOHASH_SCALE = 8.0
 
+# Maps the features [b, d] of a batch and the iteration (int64 scalar, from 0) to what the loss takes.
+Forward = Callable[["tf.Tensor", "tf.Tensor"], "tf.Tensor"]
+# Maps these outputs and the labels [b] to the terms by name.
 Loss = Callable[["tf.Tensor", "tf.Tensor"], dict[str, "tf.Tensor"]]
 
 
@@ -51,8 +55,8 @@ class Method:
 
     Attributes:
         sample: Draws the batches.
-        network: Maps features to activations; the network that is saved.
-        trained: Shares the weights of `network`, and puts out what `loss` takes.
+        network: Maps features to activations; its weights are what is trained and saved.
+        forward: Runs its layers as they are trained; a random part of that depends on the iteration alone.
         loss: Maps these outputs and the labels of a batch to terms by name.
         terms: Names of the terms, "total" first.
         adam: The optimiser.
@@ -62,7 +66,7 @@ class Method:
 
     sample: Sampler
     network: keras.Model
-    trained: keras.Model
+    forward: Forward
     loss: Loss
     terms: tuple[str, ...]
     adam: Adam
@@ -91,6 +95,12 @@ def orthohash(config: TrainConfig, labels: NDArray[np.int32], width: int) -> Met
     network, trained = orthohash_network(width, config.bits, config.seed, config.precision)
     codes = tf.constant(class_codes(int(labels.max()) + 1, config.bits, config.seed), tf.float32)
 
+    def forward(features: tf.Tensor, iteration: tf.Tensor) -> tf.Tensor:
+        _, mask = trained.inputs
+        shape = (features.shape[0], mask.shape[1])
+        drawn = dropout_mask(shape, DROPOUT, config.seed, iteration, mask.dtype)
+        return trained([features, drawn], training=True)
+
     def rate(iteration: tf.Tensor) -> tf.Tensor:
         share = tf.cast(iteration, tf.float32) / float(config.iterations)
         return ORTHOHASH_RATE * 0.5 * (1.0 + tf.cos(math.pi * share))
@@ -99,14 +109,18 @@ def orthohash(config: TrainConfig, labels: NDArray[np.int32], width: int) -> Met
         return orthohash_terms(outputs, of, codes, config.alpha, ORTHOHASH_SCALE)
 
     adam = Adam(rate, beta_1=0.9, beta_2=0.999, epsilon=1e-8)
-    return Method(sampler, network, trained, loss, ORTHOHASH_TERMS, adam)
+    return Method(sampler, network, forward, loss, ORTHOHASH_TERMS, adam)
 
 
 def _published(config: TrainConfig, width: int, sampler: Sampler, loss: Loss) -> Method:
     """Return the paper's network and optimiser with a sampler and a loss."""
     network = published_network(width, config.bits, config.seed, config.precision)
+
+    def forward(features: tf.Tensor, _iteration: tf.Tensor) -> tf.Tensor:
+        return network(features, training=True)
+
     adam = Adam(lambda _iteration: tf.constant(PUBLISHED_RATE), beta_1=0.5, beta_2=0.9, epsilon=1e-8)
-    return Method(sampler, network, network, loss, MHCLN_TERMS, adam, triplet_margin=config.alpha)
+    return Method(sampler, network, forward, loss, MHCLN_TERMS, adam, triplet_margin=config.alpha)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,17 +134,19 @@ class MethodSpec:
         needs_pairs: Whether only pairs of one class attract, so that a class with one training image can only be a
             negative.
         iterations: Usual number of iterations; None for the number of the data set.
+        open_ended: Whether no iteration depends on how many there will be, so that a run can be trained on.
     """
 
     title: str
     build: Callable[[TrainConfig, NDArray[np.int32], int], Method]
     needs_pairs: bool
     iterations: int | None = None
+    open_ended: bool = True
 
 
 METHODS: dict[str, MethodSpec] = {
     "mhcln": MethodSpec("MHCLN", mhcln, needs_pairs=True),
     # these see all classes in a batch, and need fewer
     "semihard": MethodSpec("MHCLN, semi-hard", semihard, needs_pairs=True, iterations=2000),
-    "orthohash": MethodSpec("OrthoHash", orthohash, needs_pairs=False, iterations=2000),
+    "orthohash": MethodSpec("OrthoHash", orthohash, needs_pairs=False, iterations=2000, open_ended=False),
 }

@@ -26,7 +26,7 @@ def published_network(width: int, bits: int, seed: int, precision: str = "float3
         width: Floats of a feature vector.
         bits: Bits of a code.
         seed: Seed of the initial weights.
-        precision: What the layers compute in, "float32" or "bfloat16"; the weights are always float32.
+        precision: What the layers compute in, one of `methods.PRECISIONS`; the weights are always float32.
 
     Returns:
         A model that maps `[n, width] float32` to `[n, bits] float32`.
@@ -45,31 +45,36 @@ def published_network(width: int, bits: int, seed: int, precision: str = "float3
 def orthohash_network(width: int, bits: int, seed: int, precision: str = "float32") -> tuple[keras.Model, keras.Model]:
     """Build the network of the `orthohash` method: `width` features -> 512 -> `bits`, batch norm before the sign.
 
-    Batch norm centres each bit, so that it is set for about half of the images (Hoe et al., NeurIPS 2021).
+    Batch norm centres each bit, so that it is set for about half of the images (Hoe et al., NeurIPS 2021). Dropout is
+    a mask that the network to train is given, since Keras's layer has a state of its own and draws other masks with
+    XLA than without.
 
     Args:
         width: Floats of a feature vector.
         bits: Bits of a code.
-        seed: Seed of the initial weights and of dropout.
+        seed: Seed of the initial weights.
         precision: As in `published_network`; batch norm always computes in float32.
 
     Returns:
         The network to save, which ends in a sigmoid, so that a bit is again an activation above 0.5; and the network
-        to train, which shares its layers and ends before the sigmoid.
+        to train, which shares its layers, multiplies the hidden layer by a mask `[n, 512]`, its second input, and ends
+        before the sigmoid.
     """
     policy = _policy(precision)
     inputs = keras.Input((width,), name="features", dtype="float32")
     hidden = _dense(ORTHOHASH_HIDDEN, "hidden", policy, (seed, 0))(inputs)
     hidden = keras.layers.LeakyReLU(negative_slope=SLOPE, name="leaky", dtype=policy)(hidden)
-    hidden = keras.layers.Dropout(DROPOUT, seed=seed, name="dropout", dtype=policy)(hidden)
-    logits = _dense(bits, "bits", policy, (seed, 1))(hidden)
-    outputs = keras.layers.BatchNormalization(momentum=NORM_MOMENTUM, name="centre", dtype="float32")(logits)
-    activations = keras.layers.Activation("sigmoid", name="activations", dtype="float32")(outputs)
-    return keras.Model(inputs, activations, name="orthohash"), keras.Model(inputs, outputs, name="orthohash_outputs")
+    mask = keras.Input((ORTHOHASH_HIDDEN,), name="mask", dtype=hidden.dtype)
+    dropped = keras.layers.Multiply(name="dropout", dtype=policy)([hidden, mask])
+    to_bits = _dense(bits, "bits", policy, (seed, 1))
+    centre = keras.layers.BatchNormalization(momentum=NORM_MOMENTUM, name="centre", dtype="float32")
+    to_activations = keras.layers.Activation("sigmoid", name="activations", dtype="float32")
+    network = keras.Model(inputs, to_activations(centre(to_bits(hidden))), name="orthohash")
+    return network, keras.Model([inputs, mask], centre(to_bits(dropped)), name="orthohash_outputs")
 
 
 def _policy(precision: str) -> str:
-    return "float32" if precision == "float32" else f"mixed_{precision}"
+    return "mixed_bfloat16" if precision == "bfloat16" else "float32"
 
 
 def _dense(units: int, name: str, policy: str, stream: tuple[int, int]) -> keras.layers.Layer:

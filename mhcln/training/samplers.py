@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mhcln.console import UserError
 from mhcln.quiet_tensorflow import tf
+from mhcln.training.draws import integers
 
 # Iterations whose batches are drawn together: drawing each by itself took a quarter of an iteration's time.
 BLOCK = 64
@@ -52,8 +53,7 @@ def triplet_sampler(labels: NDArray[np.int32], batch_size: int, seed: int) -> Sa
     place = tf.range(third)[None]
 
     def sample(number: tf.Tensor) -> tf.Tensor:
-        shape = [BLOCK, 2 + 2 * classes.largest]
-        draws = tf.random.stateless_uniform(shape, _key(seed, number), alg="philox")
+        draws = integers((BLOCK, 2 + 2 * classes.largest), seed, number)
         first, second = classes.draw_pair(draws[:, :1], draws[:, 1:2])
         n = tf.gather(classes.counts, first)
         order = classes.shuffle(first, draws[:, 2 : 2 + classes.largest])
@@ -86,8 +86,7 @@ def uniform_sampler(labels: NDArray[np.int32], batch_size: int, seed: int) -> Sa
     images = len(labels)
 
     def sample(number: tf.Tensor) -> tf.Tensor:
-        shape = [BLOCK, batch_size]
-        return tf.random.stateless_uniform(shape, _key(seed, number), 0, images, dtype=tf.int32, alg="philox")
+        return integers((BLOCK, batch_size), seed, number, below=images)
 
     return sample
 
@@ -116,18 +115,16 @@ class _Classes:
         self._pairable = tf.constant(pairable, tf.int32)
 
     def draw_pair(self, first_draws: tf.Tensor, second_draws: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Turn uniform draws `[b, 1]` into a class that has two images or more, and another class."""
-        # a float32 draw is below 1 by 2^-23 or more, so that the product rounds to below the count
-        first = tf.gather(self._pairable, tf.cast(first_draws * len(self._pairable), tf.int32))
-        second = tf.cast(second_draws * (len(self.counts) - 1), tf.int32)
+        """Turn int32 draws `[b, 1]` into a class that has two images or more, and another class."""
+        # remainders are 0 or more, also those of negative draws; c of them are uneven by c / 2^32 at most
+        first = tf.gather(self._pairable, first_draws % len(self._pairable))
+        second = second_draws % (len(self.counts) - 1)
         return first, second + tf.cast(second >= first, tf.int32)
 
     def shuffle(self, of_class: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
-        """Order the images of the classes `[b, 1]` by random `keys` `[b, largest]`: positions in `rows`."""
-        # the keys beyond the class's own images sort behind them, which keeps the shape fixed
+        """Order the images of the classes `[b, 1]` by random int32 `keys` `[b, largest]`: positions in `rows`."""
+        # the keys beyond the class's own images sort behind them, which keeps the shape fixed; of equal keys the first
+        # comes first, so that an image's own key may be the smallest too
         outside = tf.range(self.largest)[None] >= tf.gather(self.counts, of_class)
-        return tf.gather(self._starts, of_class) + tf.argsort(tf.where(outside, 2.0, keys), stable=True)
-
-
-def _key(seed: int, number: tf.Tensor) -> tf.Tensor:
-    return tf.stack([tf.constant(seed, tf.int64), number])
+        order = tf.math.top_k(tf.where(outside, tf.int32.min, keys), self.largest).indices
+        return tf.gather(self._starts, of_class) + order

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mhcln.evaluation.metrics import average_precision
 from mhcln.hamming.index import Index
 from mhcln.quiet_tensorflow import keras
-from mhcln.storage.files import AnyArray
+from mhcln.storage.npz import AnyArray
 from mhcln.training.learner import encode
 
 K = 20  # neighbours of each query, as in the published evaluation; fewer if fewer images are held back

@@ -8,7 +8,8 @@ import pytest
 from graphs import random_jpeg
 from PIL import Image
 
-from mhcln.backbone.backbone import Backbone, open_backbone, reopen_backbone, turned
+from mhcln.backbone.backbone import Backbone, open_backbone, reopen_backbone
+from mhcln.backbone.compiled import turned
 from mhcln.backbone.layers import Scaling
 from mhcln.backbone.recipe import BackboneOptions, Recipe
 from mhcln.console import UserError

@@ -3,12 +3,15 @@
 import hashlib
 import http.client
 import io
+import json
 import urllib.error
 import urllib.response
+import zipfile
 from email.message import Message
 from pathlib import Path
 
 import graphs
+import h5py
 import numpy as np
 import pytest
 from graphs import random_jpeg
@@ -65,13 +68,15 @@ def same_layers(one, other) -> bool:
 
 
 def test_every_keras_format_holds_the_same_network(tmp_path, keras_model):
-    import h5py
     from keras.src.legacy.saving import legacy_h5_format
 
     keras_model.save_weights(tmp_path / "own.weights.h5")
     keras_model.save(tmp_path / "own.keras")
     with h5py.File(tmp_path / keras_inception.IMAGENET, "w") as file:  # the format of Keras's own download
         legacy_h5_format.save_weights_to_hdf5_group(file, keras_model)
+        lists = [(file, "layer_names"), *((group, "weight_names") for group in file.values())]
+        for group, name in lists:  # in its time, h5py wrote lists of names with a fixed length
+            group.attrs[name] = np.array([text.encode() for text in group.attrs.get(name, ())], "S80")
     first = keras_inception.read_weights(tmp_path / "own.weights.h5")
     assert same_layers(first, keras_inception.read_weights(tmp_path / "own.keras"))
     assert same_layers(first, keras_inception.read_weights(tmp_path / keras_inception.IMAGENET))
@@ -86,6 +91,97 @@ def test_weights_of_another_network_are_refused(tmp_path):
     for path in tmp_path.iterdir():
         with pytest.raises(UserError, match="does not hold Keras InceptionV3 weights"):
             keras_inception.read_weights(path)
+
+
+def with_layers(path: Path, change) -> Path:
+    """The `.keras` file with the list of its layers changed by a function; return its path."""
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(content["config.json"])
+    change(config["config"]["layers"])
+    content["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(path.with_name("changed.keras"), "w") as archive:
+        for name, value in content.items():
+            archive.writestr(name, value)
+    return path.with_name("changed.keras")
+
+
+@pytest.fixture(scope="module")
+def keras_file(tmp_path_factory, keras_model) -> Path:
+    path = tmp_path_factory.mktemp("keras") / "own.keras"
+    keras_model.save(path)
+    return path
+
+
+def option(layer: int, name: str, value):
+    def change(layers):
+        layers[layer]["config"][name] = value
+
+    return change
+
+
+def reads(layer: int, other: int):
+    def change(layers):
+        history = layers[layer]["inbound_nodes"][0]["args"][0]["config"]["keras_history"]
+        history[0] = layers[other]["config"]["name"]
+
+    return change
+
+
+def kind(layer: int, name: str, module: str = "keras.layers"):
+    def change(layers):
+        layers[layer]["class_name"], layers[layer]["module"] = name, module
+
+    return change
+
+
+def without(layer: int):
+    def change(layers):
+        del layers[layer]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (option(1, "strides", [1, 1]), "is not the Conv2D that InceptionV3 has there"),
+        (option(1, "filters", 10**9), "is not the Conv2D"),
+        (option(1, "use_bias", True), "is not the Conv2D"),
+        (option(2, "epsilon", 0.5), "is not the BatchNormalization"),
+        (option(3, "activation", "gelu"), "is not the Activation"),
+        (option(10, "pool_size", [2, 2]), "is not the MaxPooling2D"),
+        (kind(3, "Lambda"), "is not the Activation"),
+        (kind(3, "system", "os"), "is not the Activation"),
+        (reads(4, 2), "is not the Conv2D"),
+        (without(300), "it has 310 layers, not 311"),
+        (lambda layers: layers.insert(1, layers[1]), "names a layer twice"),
+        (lambda layers: layers.reverse(), "is not the InputLayer"),
+    ],
+)
+def test_a_network_that_computes_something_else_is_refused(keras_file, change, words):
+    with pytest.raises(UserError, match=words):
+        keras_inception.read_weights(with_layers(keras_file, change))
+
+
+def test_layers_behind_the_last_block_are_left_alone(keras_file):
+    def change(layers):
+        node = {"class_name": "__keras_tensor__", "config": {"keras_history": ["mixed10", 0, 0]}}
+        layers.append(
+            {"class_name": "Lambda", "config": {"name": "run"}, "inbound_nodes": [{"args": [node], "kwargs": {}}]}
+        )
+        layers[1]["config"]["kernel_initializer"] = {"module": "os", "class_name": "system", "config": "touch ran"}
+
+    read = keras_inception.read_weights(with_layers(keras_file, change))
+    assert same_layers(read, keras_inception.read_weights(keras_file))
+
+
+def test_a_variance_that_is_not_positive_is_refused(tmp_path, keras_model):
+    keras_model.save_weights(tmp_path / "own.weights.h5")
+    with h5py.File(tmp_path / "own.weights.h5", "a") as file:
+        file["layers/batch_normalization_3/vars/2"][0] = -1
+    with pytest.raises(UserError, match="has a variance that is not positive"):
+        keras_inception.read_weights(tmp_path / "own.weights.h5")
 
 
 def test_a_keras_file_may_not_run_code(tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mhcln.backbone.backbone import compiled
+from mhcln.backbone.compiled import compiled
 from mhcln.backbone.layers import Conv, Join, Network, Pool, Scaling, pool_after_conv1x1
 from mhcln.quiet_tensorflow import tf
 

@@ -1,6 +1,8 @@
-"""Loading images for the network: how far ahead, what is read how, and what becomes of broken files."""
+"""Loading images for the network: into which memory, how far ahead, what ends it, and on which device."""
 
-import itertools
+import contextlib
+import sys
+import threading
 from pathlib import Path
 
 import graphs
@@ -8,13 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mhcln.backbone import loader
 from mhcln.backbone.backbone import Backbone, open_backbone
-from mhcln.backbone.loader import describe, load_images
+from mhcln.backbone.loader import AHEAD, decode, load_batches
 from mhcln.backbone.recipe import BackboneOptions
-from mhcln.data.images import ImageError
+from mhcln.data.images import read_image
 from mhcln.quiet_tensorflow import tf
 
 COUNT = 11
+BATCHES = [range(first, min(first + 4, COUNT)) for first in range(0, COUNT, 4)]
 
 
 @pytest.fixture(scope="module")
@@ -32,59 +36,116 @@ def paths(tmp_path) -> list[Path]:
     return paths
 
 
-def test_decoding_runs_ahead_only_as_far_as_it_may(paths, backbone):
+def pixels_of(path: Path, backbone: Backbone) -> np.ndarray:
+    return backbone.resize(decode(path, read_image(path, tiff_as_jpeg=True))).numpy()
+
+
+def test_batches_hold_their_images_in_order(paths, backbone):
+    paths[5].write_bytes(b"hello")
+    with contextlib.closing(load_batches(paths.__getitem__, BATCHES, backbone, held=1)) as loaded:
+        for rows, batch in zip(BATCHES, loaded, strict=True):
+            assert batch.rows == rows
+            for row, image in zip(rows, batch.images, strict=True):
+                if row == 5:
+                    assert not image.any()
+                else:
+                    np.testing.assert_array_equal(image, pixels_of(paths[row], backbone))
+            assert list(batch.problems) == [5] * (5 in rows)
+            batch.release()
+    with contextlib.closing(load_batches(paths.__getitem__, [], backbone, held=1)) as loaded:
+        assert list(loaded) == []
+
+
+@pytest.mark.parametrize("held", [1, 2])
+def test_memory_is_bounded_and_a_batch_stays_as_it_is_until_it_is_released(paths, backbone, held):
     asked = []
 
-    def endless():
-        for path in itertools.cycle(paths):
-            asked.append(path)
-            yield path
+    def path_of(row):
+        asked.append(row)
+        return paths[row % COUNT]
 
-    images = load_images(endless(), backbone, ahead=5)
-    for taken in range(1, 30):
-        next(images)
-        assert len(asked) == taken + 5
-    images.close()
-
-
-def test_each_image_is_described_by_the_network_alone(tmp_path, paths, backbone):
-    (tmp_path / "no image.jpg").write_bytes(b"hello")
-    features, problems = describe([*paths, tmp_path / "no image.jpg"], backbone, batch_size=5)
-    for path, vector in zip(paths, features, strict=False):
-        image = Image.open(path).convert("RGB")
-        if path.suffix == ".tif":
-            image.save(tmp_path / "step.jpg", quality=100)
-        step = tmp_path / "step.jpg" if path.suffix == ".tif" else path
-        pixels = np.asarray(image) if path.suffix == ".png" else tf.io.decode_jpeg(step.read_bytes(), channels=3)
-        wanted = backbone.features(backbone.resize(pixels)[None])[0]
-        assert np.linalg.norm(vector - wanted) < 1e-5 * np.linalg.norm(wanted)
-    assert not features[COUNT].any()
-    assert list(problems) == [COUNT]
-    assert "not a readable image" in problems[COUNT].reason
+    batches = [range(first, first + 3) for first in range(0, 60, 3)]
+    mine, places = [], set()
+    with contextlib.closing(load_batches(path_of, batches, backbone, held)) as loaded:
+        for number, batch in enumerate(loaded):
+            taken_up = min(3 * (max(number - held + 1, 0) + held + AHEAD), 60)
+            assert len(asked) == taken_up
+            places.add(batch.images.ctypes.data)
+            mine.append((batch, batch.images.copy()))
+            if len(mine) == held:
+                oldest, before = mine.pop(0)
+                np.testing.assert_array_equal(oldest.images, before)
+                oldest.release()
+    assert len(places) == held + AHEAD
 
 
-def test_the_batch_size_changes_only_rounding(paths, backbone):
-    one, _ = describe(paths, backbone, batch_size=1)
-    all_at_once, _ = describe(paths, backbone)
-    assert np.abs(one - all_at_once).max() < 1e-5 * np.abs(one).max()
+def test_a_batch_that_is_never_released_is_an_error_and_no_endless_wait(paths, backbone):
+    batches = [range(row, row + 1) for row in range(COUNT)]
+    loaded = load_batches(paths.__getitem__, batches, backbone, held=1)
+    for _ in range(1 + AHEAD):
+        next(loaded)
+    with pytest.raises(RuntimeError, match="no batch was released"):
+        next(loaded)
 
 
-def test_tiff_pixels_differ_from_the_jpeg_step(paths, backbone):
-    options = BackboneOptions(Path(backbone.model_file), tiff="pixels")
-    direct, _ = describe(paths, open_backbone(options, None))
-    differs = np.abs(direct - describe(paths, backbone)[0]).max(axis=1) > 1e-6
-    assert differs.tolist() == [path.suffix == ".tif" for path in paths]
+def test_memory_is_for_no_more_images_than_there_are(paths, backbone, monkeypatch):
+    shapes = []
+    monkeypatch.setattr(loader, "aligned_array", lambda shape: shapes.append(shape) or np.empty(shape, np.float32))
+    (_,) = load_batches(paths.__getitem__, [range(2)], backbone, held=2)
+    assert shapes == [[2, graphs.SIDE, graphs.SIDE, 3]]
 
 
-def test_broken_images_are_zero_in_their_rows_and_change_no_other(paths, backbone):
-    whole, _ = describe(paths, backbone, batch_size=4)
-    content = paths[1].read_bytes()
-    paths[1].write_bytes(content[: len(content) // 2])
-    paths[6].write_bytes(paths[0].read_bytes()[:-2] + b"\0" * 9 + b"\xff\xd9")
-    paths[7].write_bytes(b"\xff\xd8\xff" + b"x" * 50 + b"\xff\xd9")
-    features, problems = describe(paths, backbone, batch_size=4)
-    assert sorted(problems) == [1, 7]
-    assert all(isinstance(problem, ImageError) for problem in problems.values())
-    assert not features[[1, 7]].any()
-    kept = [row for row in range(COUNT) if row not in (1, 6, 7)]
-    np.testing.assert_array_equal(features[kept], whole[kept])
+def decoding() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
+@pytest.mark.parametrize("taken", [0, 1, 4])
+def test_it_may_be_closed_at_any_moment_and_decodes_no_more(paths, backbone, monkeypatch, taken):
+    read = []
+    monkeypatch.setattr(loader, "read_image", lambda path, _: read.append(path) or np.zeros((5, 5, 3), np.uint8))
+    size = 2000
+    batches = [range(size), range(size), *(range(row, row + 1) for row in range(3))]
+    loaded = load_batches(lambda row: paths[row % COUNT], batches[::-1], backbone, held=1)
+    for _ in range(taken):
+        next(loaded).release()
+    loaded.close()
+    assert not decoding()
+    assert len(read) < (size + 3 if taken < 4 else 2 * size + 3)
+    with pytest.raises(StopIteration):
+        next(loaded)
+
+
+def test_a_fault_in_a_thread_surfaces_and_ends_the_threads(paths, backbone, monkeypatch):
+    def fail(path, tiff_as_jpeg):
+        if path == paths[6]:
+            raise ZeroDivisionError
+        return read_image(path, tiff_as_jpeg)
+
+    monkeypatch.setattr(loader, "read_image", fail)
+    loaded = load_batches(paths.__getitem__, BATCHES, backbone, held=1)
+    next(loaded).release()
+    with pytest.raises(ZeroDivisionError):
+        next(loaded)
+    assert not decoding()
+
+
+@pytest.mark.parametrize("ending", ["jpg", "tif", "png"])
+def test_pixels_never_leave_the_processor(paths, backbone, monkeypatch, ending):
+    path = next(path for path in paths if path.suffix == f".{ending}")
+    convert, devices = tf.convert_to_tensor, []
+    # neither is public: the device that was asked for, which may not be there, and a call at each operation
+    context = sys.modules["tensorflow.python.eager.context"].context()
+    op_callbacks = sys.modules["tensorflow.python.framework.op_callbacks"]
+
+    def note(*_, **__):
+        devices.append(context.device_name)
+
+    monkeypatch.setattr(tf, "convert_to_tensor", lambda *args: note() or convert(*args))
+    op_callbacks.add_op_callback(note)
+    try:
+        with tf.device("GPU:0"):
+            backbone.resize(decode(path, read_image(path, tiff_as_jpeg=False)))
+    finally:
+        op_callbacks.clear_op_callbacks()
+    assert len(devices) >= 2
+    assert all("device:CPU" in device for device in devices), devices

@@ -4,9 +4,17 @@ All sides run in one process, in turn, round after round; a ratio is the median 
 round, so that other work on the machine troubles both sides alike. The last column counts the processor's seconds
 instead of the clock's, which other work on the machine does not spend. With MHCLN_SHARED set: UCMD images and the
 2015 graph; without it drawn images, Keras's network with random weights, and nothing that needs the graph file.
+OpenVINO and ONNX Runtime run the same layers, where they are installed.
+
+With --null_network: what everything around the network costs. The network returns zeros at once; how much of what the
+decoding threads alone do is left? Take
+--images=4000 or more: the memory of the batches, new at first, is slow until it was written once.
 """
 
 import argparse
+import concurrent.futures
+import contextlib
+import dataclasses
 import gzip
 import os
 import shutil
@@ -20,21 +28,30 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
+import other_runtimes
 from PIL import Image
 
-from mhcln.backbone import loader
-from mhcln.backbone.backbone import Backbone, open_backbone
-from mhcln.backbone.graph_file import GRAPH
+from mhcln.backbone import frozen_graph, keras_inception
+from mhcln.backbone.backbone import Backbone, find_file, open_backbone
+from mhcln.backbone.graph_file import GRAPH, GraphFile
+from mhcln.backbone.layers import Network
+from mhcln.backbone.loader import THREADS, decode, load_batches
 from mhcln.backbone.recipe import BackboneOptions
 from mhcln.console import Quiet
-from mhcln.data import datasets
+from mhcln.data import folders
+from mhcln.data.images import read_image
 from mhcln.pipeline.extract import ExtractOptions, extract
 from mhcln.quiet_tensorflow import keras, tf
 
 BATCH = 32
+NULL_BATCHES = (32, 128)  # of --null_network: the default sizes
+WIDTH = 2048  # of pool_3
 KERAS = "Keras predict, Pillow loop"
+DECODING = "decoding threads alone"
+FLOOR = "floor, float32"
 PUBLISHED = "published way, a session per image"
 Rates = dict[str, list[float]]
+Run = other_runtimes.Run
 OPERATIONS = 11.42e9  # of InceptionV3's convolutions on one image: 2 x output places x kernel size, summed
 FLOOR_SIDE = 2048
 FLOOR_IMAGES = 24
@@ -45,27 +62,48 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--null_network", action="store_true", help="measure what is around the network")
     flags = parser.parse_args()
     shared = Path(os.environ["MHCLN_SHARED"]) if os.environ.get("MHCLN_SHARED") else None
     with tempfile.TemporaryDirectory() as folder:
-        measure(Path(folder), shared, flags.images, flags.rounds)
+        paths = images(Path(folder) / "images", shared, flags.images)
+        (measure_without_network if flags.null_network else measure)(Path(folder), paths, shared, flags.rounds)
 
 
-def measure(folder: Path, shared: Path | None, count: int, rounds: int) -> None:
-    paths = images(folder / "images", shared, count)
-    scan = datasets.scan(folder / "images")
-    model_dir, seed = (shared / "models", None) if shared else (None, 0)
-    precisions = ("float32", "bfloat16")
-    backbones = {name: open_backbone(BackboneOptions(model_dir, seed, precision=name), Quiet()) for name in precisions}
-    ready = tf.stack(list(loader.load_images(paths, backbones["float32"], BATCH)))
+def measure(folder: Path, paths: list[Path], shared: Path | None, rounds: int) -> None:
+    scan = folders.scan(folder / "images")
+    backbones = {name: opened(shared, name) for name in ("float32", "bfloat16")}
+    ready = loaded(paths, backbones["float32"])
     model = keras.applications.InceptionV3(weights=None, include_top=False, pooling="avg", input_shape=(299, 299, 3))
-    sides: dict[str, Callable[[], int]] = {KERAS: lambda: keras_loop(model, paths)}
+    sides: dict[str, Callable[[], int]] = {KERAS: lambda: keras_loop(model, paths), FLOOR: floor()}
     for name, backbone in backbones.items():
-        sides[f"network alone, {name}"] = lambda backbone=backbone: network_alone(backbone, ready)
+        sides[alone(name)] = lambda backbone=backbone: network_alone(backbone.features, ready)
         sides[f"extraction, {name}"] = lambda backbone=backbone: whole_extraction(backbone, scan, folder / "dump")
-        sides[f"floor, {name}"] = floor(name)
+    for name, run in other_runtimes.installed(network_of(shared)).items():
+        other_runtimes.check(name, run(ready[:BATCH]), backbones["float32"].features(ready[:BATCH]))
+        sides[alone(name)] = lambda run=run: network_alone(run, ready)
     if shared:
         sides[PUBLISHED] = published_way(shared, paths)
+    rates, by_processor = rates_of(sides, rounds)
+    tables(rates, by_processor, KERAS)
+    cosine = mean_cosine(*(np.concatenate(list(in_batches(each.features, ready))) for each in backbones.values()))
+    verdicts(rates, cosine)
+
+
+def measure_without_network(folder: Path, paths: list[Path], shared: Path | None, rounds: int) -> None:
+    scan = folders.scan(folder / "images")
+    null = dataclasses.replace(opened(shared, "float32"), network=lambda images: tf.zeros([len(images), WIDTH]))
+    sides: dict[str, Callable[[], int]] = {DECODING: lambda: decoding_alone(paths, null)}
+    for size in NULL_BATCHES:
+        sides[without_network(size)] = lambda size=size: whole_extraction(null, scan, folder / "dump", size)
+    rates, by_processor = rates_of(sides, rounds)
+    tables(rates, by_processor, DECODING)
+    for size in NULL_BATCHES:
+        verdict(f"{without_network(size)}, share of {DECODING}", ratio(rates, without_network(size), DECODING), 0.9)
+
+
+def rates_of(sides: dict[str, Callable[[], int]], rounds: int) -> tuple[Rates, Rates]:
+    """Images per second of each side in each round, by the clock and by processor time; one run of each comes first."""
     for side in sides.values():
         side()
     rates: Rates = {name: [] for name in sides}
@@ -76,17 +114,39 @@ def measure(folder: Path, shared: Path | None, count: int, rounds: int) -> None:
             done = side()
             rates[name].append(done / (time.perf_counter() - started))
             by_processor[name].append(done / (time.process_time() - processor))
-    tables(rates, by_processor)
-    cosine = mean_cosine(*(np.concatenate(list(in_batches(backbones[name], ready))) for name in precisions))
-    verdicts(rates, cosine)
+    return rates, by_processor
+
+
+def alone(name: str) -> str:
+    return f"network alone, {name}"
+
+
+def without_network(size: int) -> str:
+    return f"extraction, null network, batch {size}"
+
+
+def opened(shared: Path | None, precision: str) -> Backbone:
+    model_dir, seed = (shared / "models", None) if shared else (None, 0)
+    return open_backbone(BackboneOptions(model_dir, seed, precision=precision), Quiet())
+
+
+def network_of(shared: Path | None) -> Network:
+    if shared:
+        return frozen_graph.read_graph(GraphFile(find_file(shared / "models")))
+    return keras_inception.random_network(0)
+
+
+def loaded(paths: list[Path], backbone: Backbone) -> np.ndarray:
+    with contextlib.closing(load_batches(paths.__getitem__, [range(len(paths))], backbone, held=1)) as batches:
+        return next(batches).images
 
 
 def images(folder: Path, shared: Path | None, count: int) -> list[Path]:
     (folder / "all").mkdir(parents=True)
     if shared:
         found = sorted((shared / "data" / "UCMD").glob("*/*.jpg"))
-        for path in found[:: max(len(found) // count, 1)][:count]:
-            shutil.copy(path, folder / "all" / path.name)
+        for number in range(count):
+            shutil.copy(found[number * max(len(found) // count, 1) % len(found)], folder / "all" / f"{number:05d}.jpg")
     else:
         random = np.random.default_rng(0)
         for number in range(count):
@@ -102,31 +162,43 @@ def keras_loop(model: "keras.Model", paths: list[Path]) -> int:
     return len(paths)
 
 
-def in_batches(backbone: Backbone, ready: tf.Tensor):
-    return (backbone.features(ready[first : first + BATCH]) for first in range(0, len(ready), BATCH))
+def in_batches(run: Run, ready: np.ndarray):
+    return (run(ready[first : first + BATCH]) for first in range(0, len(ready), BATCH))
 
 
-def network_alone(backbone: Backbone, ready: tf.Tensor) -> int:
-    return sum(len(part) for part in in_batches(backbone, ready))
+def network_alone(run: Run, ready: np.ndarray) -> int:
+    return sum(len(part) for part in in_batches(run, ready))
 
 
-def floor(precision: str) -> Callable[[], int]:
-    """As many operations as some images take, as products of square matrices, which no network can beat by much."""
-    square = tf.cast(tf.random.normal([FLOOR_SIDE, FLOOR_SIDE]), precision)
-    product = tf.function(tf.matmul)
+def floor() -> Callable[[], int]:
+    """As many operations as some images take, as products of square matrices, which no network can beat by much.
+
+    They are NumPy's, whose BLAS is not that of TensorFlow. It has none for bfloat16.
+    """
+    square = np.random.default_rng(0).standard_normal((FLOOR_SIDE, FLOOR_SIDE), np.float32)
     times = round(FLOOR_IMAGES * OPERATIONS / (2 * FLOOR_SIDE**3))
 
     def run() -> int:
         for _ in range(times):
-            product(square, square).numpy()
+            np.matmul(square, square)
         return FLOOR_IMAGES
 
     return run
 
 
-def whole_extraction(backbone: Backbone, scan: datasets.Scan, dump_dir: Path) -> int:
+def decoding_alone(paths: list[Path], backbone: Backbone) -> int:
+    """What the threads of the loader do, and nothing else: the images go nowhere."""
+
+    def load(path: Path) -> None:
+        backbone.resize(decode(path, read_image(path, tiff_as_jpeg=True)))
+
+    with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
+        return sum(1 for _ in pool.map(load, paths))
+
+
+def whole_extraction(backbone: Backbone, scan: folders.Scan, dump_dir: Path, size: int = BATCH) -> int:
     shutil.rmtree(dump_dir, ignore_errors=True)
-    extract(scan, backbone, ExtractOptions(scan.images_dir, dump_dir, batch_size=BATCH), Quiet())
+    extract(scan, backbone, ExtractOptions(scan.images_dir, dump_dir, batch_size=size), Quiet())
     return len(scan.paths)
 
 
@@ -145,11 +217,12 @@ def published_way(shared: Path, paths: list[Path]) -> Callable[[], int]:
     return run
 
 
-def tables(rates: Rates, by_processor: Rates) -> None:
-    print(f"{'images per second':36s} median   least    most  times Keras  by processor time")
+def tables(rates: Rates, by_processor: Rates, base: str) -> None:
+    print(f"times: those of {base}")
+    print(f"{'images per second':36s} median   least    most  times  by processor time")
     for name, values in rates.items():
         spread = f"{statistics.median(values):6.1f}  {min(values):6.1f}  {max(values):6.1f}"
-        print(f"{name:36s} {spread}  {ratio(rates, name, KERAS):11.2f}  {ratio(by_processor, name, KERAS):17.2f}")
+        print(f"{name:36s} {spread}  {ratio(rates, name, base):5.2f}  {ratio(by_processor, name, base):17.2f}")
 
 
 def ratio(rates: Rates, ours: str, theirs: str) -> float:
@@ -162,22 +235,24 @@ def mean_cosine(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def verdicts(rates: Rates, cosine: float) -> None:
-    wanted = [
-        ("float32 extraction, times the Keras loop", ratio(rates, "extraction, float32", KERAS), 1.6),
-        ("bfloat16 extraction, times the Keras loop", ratio(rates, "extraction, bfloat16", KERAS), 2.5),
-        ("bfloat16, mean cosine with float32", cosine, 0.999),
-    ]
+    verdict("float32 extraction, times the Keras loop", ratio(rates, "extraction, float32", KERAS), 1.6)
+    verdict("bfloat16 extraction, times the Keras loop", ratio(rates, "extraction, bfloat16", KERAS), 2.5)
+    verdict("bfloat16, mean cosine with float32", cosine, 0.999)
     for name in ("float32", "bfloat16"):
-        share = ratio(rates, f"extraction, {name}", f"network alone, {name}")
-        wanted.append((f"{name} extraction, share of the network alone", share, 0.85))
+        share = ratio(rates, f"extraction, {name}", alone(name))
+        verdict(f"{name} extraction, share of the network alone", share, 0.85)
+    for name in (other_runtimes.OPENVINO, other_runtimes.ONNX_RUNTIME):
+        if alone(name) in rates:
+            verdict(f"{alone('float32')}, times {name}", ratio(rates, alone("float32"), alone(name)), 1)
+    print(f"{alone('float32')}, times the floor: {ratio(rates, alone('float32'), FLOOR):.4g}")
     if PUBLISHED in rates:
-        wanted.append(
-            ("float32 extraction, times the published way", ratio(rates, "extraction, float32", PUBLISHED), 10)
-        )
+        verdict("float32 extraction, times the published way", ratio(rates, "extraction, float32", PUBLISHED), 10)
     else:
         print("not measured: times the published way (set MHCLN_SHARED to a folder with the 2015 graph)")
-    for name, value, least in wanted:
-        print(f"{'reached' if value >= least else 'NOT reached'}: {name} {value:.4g}, wanted {least:g}")
+
+
+def verdict(name: str, value: float, least: float) -> None:
+    print(f"{'reached' if value >= least else 'NOT reached'}: {name} {value:.4g}, wanted {least:g}")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ METRICS = (f"mAP@{K}", f"mAP@{K}_tie_aware")
 def measure(features, loss: str, bits: int, seed: int, ratio: float) -> dict[str, float]:
     """Train one method on one split; return its metrics on the test images, and what it took."""
     split = mhcln.stratified_split(features.images.paths, features.images.labels, ratio, seed)
-    iterations = usual_iterations(loss, features.images.dataset)
+    iterations = usual_iterations(loss, features.images)
     config = mhcln.TrainConfig(bits=bits, loss=loss, seed=seed, iterations=iterations)
     began = time.perf_counter()
     hasher = mhcln.fit(features, split, config)

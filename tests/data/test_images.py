@@ -177,6 +177,29 @@ def test_a_real_bomb_is_refused(tmp_path):
     assert "pixels" in reason(tmp_path, encoded(Image.new("1", (30_000, 30_000)), "PNG"))
 
 
+def many_scans(image: Image.Image, count: int, between: bytes = b"") -> bytes:
+    """A progressive JPEG that repeats its last scan."""
+    whole = encoded(image, "JPEG", progressive=True)
+    scan = whole[whole.rindex(b"\xff\xda") : -2]
+    return whole[:-2] + (between + scan) * count + whole[-2:]
+
+
+def test_a_jpeg_that_goes_over_its_pixels_too_many_times_is_refused(tmp_path):
+    image = Image.new("L", (900, 900))
+    assert "too many times" in reason(tmp_path, many_scans(image, 2300))
+    assert "too many times" in reason(tmp_path, many_scans(image, 2300, between=b"\xff\xfe\0\x04\xff\xd9"))
+    assert "too many segments" in reason(tmp_path, many_scans(Image.new("L", (9, 9)), 10_000))
+
+
+def test_scans_that_are_none_do_not_count(tmp_path):
+    image = Image.new("L", (900, 900))
+    usual = encoded(image, "JPEG", progressive=True)
+    comments = usual[:2] + (b"\xff\xfe\xea\x62" + b"\xff\xda" * 30_000) + usual[2:]
+    for content in (many_scans(image, 20), comments, usual + b"\xff\xda\0\2" * 30_000 + b"\xff\xd9"):
+        (tmp_path / "image.jpg").write_bytes(content)
+        assert read_image(tmp_path / "image.jpg", tiff_as_jpeg=True) == content
+
+
 def test_files_too_large_to_be_one_image_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(images, "MAX_BYTES", 10)
     assert "larger than 10 bytes" in reason(tmp_path, encoded(COLOUR, "PNG"))

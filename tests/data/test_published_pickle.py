@@ -4,7 +4,9 @@ import codecs
 import io
 import os
 import pickle
+import signal
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ def python2(rows: list) -> bytes:
     out = io.BytesIO()
     out.write(b"(lp0\n")
     for features, label, path in rows:
-        raw = codecs.escape_encode(features.tobytes())[0].replace(b"'", rb"\x27")
+        raw = codecs.escape_encode(features.tobytes())[0]
         out.write(
             b"(lp1\ncnumpy.core.multiarray\n_reconstruct\np2\n(cnumpy\nndarray\np3\n(I0\ntp4\nS'b'\np5\ntp6\nRp7\n"
         )
@@ -87,6 +89,25 @@ def nested(depth: int) -> bytes:
     return b"\x80\x02" + b"]" * depth + b"a" * (depth - 1) + b"."
 
 
+# A tuple of a tuple twice, forty times: 120 bytes that Python would print as 2^40 pairs of brackets.
+ENDLESS = b")" + b"".join(b"q%ch%c\x86" % (number, number) for number in range(10, 50))
+RECONSTRUCT, DTYPE = b"cnumpy.core.multiarray\n_reconstruct\n", b"cnumpy\ndtype\n"
+
+
+def row(array: bytes = RECONSTRUCT + b")R", label: bytes = b"K\x00", path: bytes = b"X\x01\0\0\0a") -> bytes:
+    """A pickle of one row, each part given as opcodes that leave one thing on the stack."""
+    return b"\x80\x02]]" + b"(" + array + label + path + b"ea."
+
+
+def array(shape: bytes, dtype: bytes, data: bytes) -> bytes:
+    return RECONSTRUCT + b")R(K\x01" + shape + dtype + b"I00\n" + data + b"tb"
+
+
+FLOATS = DTYPE + b"(U\x02f4I0\nI1\ntR"
+FOUR_BYTES = b"U\x04\0\0\0\0"
+WHOLE = array(b"K\x01\x85", FLOATS, FOUR_BYTES)
+
+
 # What the hostile ones try to make, in the folder that a test runs in.
 MARK = "ran"
 HOSTILE = {
@@ -114,12 +135,45 @@ HOSTILE = {
     "cut": pickle.dumps(ROWS)[:-20],
     "empty": b"",
     "text": b"hello",
+    "endless label": row(WHOLE, label=ENDLESS),
+    "endless path": row(WHOLE, path=ENDLESS),
+    "endless array": row(ENDLESS),
+    "endless shape": row(array(ENDLESS, FLOATS, FOUR_BYTES)),
+    "endless side": row(array(ENDLESS + b"\x85", FLOATS, FOUR_BYTES)),
+    "endless bytes": row(array(b"K\x01\x85", FLOATS, ENDLESS)),
+    "endless dtype": row(array(b"K\x01\x85", DTYPE + ENDLESS + b"\x85R", FOUR_BYTES)),
+    "endless byte order": row(array(b"K\x01\x85", FLOATS + b"K\x03" + ENDLESS + b"\x86b", FOUR_BYTES)),
+    "endless state": row(RECONSTRUCT + b")R" + ENDLESS + b"b"),
+    "endless call": row(RECONSTRUCT + ENDLESS + b"R"),
+    "endless encoding": row(array(b"K\x01\x85", FLOATS, b"c_codecs\nencode\nX\0\0\0\0" + ENDLESS + b"\x86R")),
+    "endless content": ENDLESS + b".",
+    "cycle": row(b"]q\x01h\x01a"),
+    "many things": b"\x80\x02]" + b"]" * 3_000_000 + b".",
+    "long string": row(WHOLE, path=b"T" + struct.pack("<I", 2**20 + 1) + b"a" * (2**20 + 1)),
+    "long path": row(WHOLE, path=b"T" + struct.pack("<I", 5000) + b"a" * 5000),
+    "large label": row(WHOLE, label=b"\x8a\x06" + b"\1" * 6),
+    "infinite": pickle.dumps([[np.array([1, np.inf], np.float32), 0, "/a/b/c.tif"]]),
+    "too large for float32": pickle.dumps([[np.array([1, 1e300]), 0, "/a/b/c.tif"]]),
     "label missing": pickle.dumps([[ROWS[0][0], None, "/a/b/c.tif"]]),
     "label true": pickle.dumps([[ROWS[0][0], True, "/a/b/c.tif"]]),
     "path missing": pickle.dumps([[ROWS[0][0], 1]]),
     "whole numbers": pickle.dumps([[np.arange(3), 0, "/a/b/c.tif"]]),
     "no list": pickle.dumps("x"),
 }
+
+
+@pytest.fixture(autouse=True)
+def _deadline():
+    """Every test is over in ten seconds: printing or walking a nested tuple could take for ever."""
+
+    def stop(*_signal):
+        raise TimeoutError("still not done after ten seconds")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(10)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -132,6 +186,57 @@ def test_hostile_pickles_are_refused_and_run_nothing(tmp_path, monkeypatch, name
     ):
         published_pickle.read_rows(path)
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("many things", "it has more than 2097152 opcodes"),
+        ("long string", "it holds a BINSTRING of 1048577 bytes"),
+        ("huge number", "it holds a INT of 1000001 bytes"),
+        ("endless label", "a row has no label or no path"),
+    ],
+)
+def test_what_is_too_large_is_refused_before_it_is_made(tmp_path, name, words):
+    (tmp_path / "f.pkl").write_bytes(HOSTILE[name])
+    with pytest.raises(UserError, match=words):
+        published_pickle.read_rows(tmp_path / "f.pkl")
+
+
+def test_opcodes_of_one_row_make_a_row(tmp_path):
+    (tmp_path / "f.pkl").write_bytes(row(WHOLE))
+    assert [(r.vector.tolist(), r.label, r.path) for r in published_pickle.read_rows(tmp_path / "f.pkl")] == [
+        ([0.0], 0, "a")
+    ]
+
+
+SHARED = np.zeros(2**17, np.float32)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pickle.dumps([[SHARED, 0, f"/a/b/{number}"] for number in range(1000)]),
+        # one text, encoded anew for each row, as Python 3 writes bytes for Python 2
+        b"\x80\x02]q\x00(X"
+        + struct.pack("<I", 2**19)
+        + b"\0" * 2**19
+        + b"q\x01"
+        + b"c_codecs\nencode\nq\x02"
+        + b"".join(b"h\x02h\x01X\x06\0\0\0latin1\x86R" for _ in range(3000))
+        + b"e.",
+    ],
+    ids=["array", "text"],
+)
+def test_numbers_shared_by_rows_take_no_memory_for_each(tmp_path, content):
+    (tmp_path / "f.pkl").write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match="nothing of it was run"):
+            published_pickle.read_rows(tmp_path / "f.pkl")
+        assert tracemalloc.get_traced_memory()[1] < 2**25
+    finally:
+        tracemalloc.stop()
 
 
 @settings(max_examples=300, deadline=None)

@@ -6,6 +6,7 @@ import io
 
 from factories import write_run
 
+from mhcln.data import datasets
 from mhcln.storage import files
 from mhcln.storage.results import read_results, write_results
 
@@ -40,9 +41,15 @@ def test_the_table_keeps_each_data_set_together(tmp_path, evaluate):
 
 
 def test_the_table_holds_the_published_figures_at_their_cut_off_only(tmp_path, evaluate):
-    write_run(tmp_path, run={"dataset": "UCMD"}, per_class=12)
+    classes = datasets.known()["UCMD"].class_names
+    write_run(tmp_path, run={"dataset": "UCMD"}, per_class=12, classes=classes)
     assert "as published" in evaluate(f"--dump_dir={tmp_path}", "--table").stdout
     assert "as published" not in evaluate(f"--dump_dir={tmp_path}", "--table", "--k=5").stdout
+
+
+def test_two_classes_in_a_folder_of_that_name_do_not_stand_beside_published_figures(tmp_path, evaluate):
+    write_run(tmp_path, run={"dataset": "UCMD"}, per_class=12, classes=["forest", "harbor"])
+    assert "as published" not in evaluate(f"--dump_dir={tmp_path}", "--table").stdout
 
 
 def test_the_table_takes_results_that_answer_the_same_question(tmp_path, evaluate):

@@ -8,6 +8,7 @@ import dataclasses
 import itertools
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -20,15 +21,18 @@ import pytest
 from conftest import REPO_ROOT
 from PIL import Image
 
-from mhcln.backbone import loader
+from mhcln.backbone import describe as describing
 from mhcln.backbone.backbone import Backbone, open_backbone
+from mhcln.backbone.describe import describe
 from mhcln.backbone.recipe import BackboneOptions
 from mhcln.console import Quiet, Terminated, UserError
-from mhcln.data import datasets
-from mhcln.pipeline.extract import ExtractOptions, extract
-from mhcln.quiet_tensorflow import tf
+from mhcln.data import folders
+from mhcln.pipeline.extract import ExtractOptions, extract, extract_features
+from mhcln.quiet_tensorflow import keras, tf
 from mhcln.storage.formats import Features, read_features
 from mhcln.storage.layout import PARTIAL_FEATURES as FOLDER
+from mhcln.storage.partial_features import PartialFeatures
+from mhcln.storage.saver import MOST_WAITING
 
 COUNT = 11
 KILLS = int(os.environ.get("MHCLN_KILLS", "2"))
@@ -60,9 +64,15 @@ def images_dir(tmp_path) -> Path:
     return draw(tmp_path / "images")
 
 
+@pytest.fixture(params=["processor", "GPU"])
+def device(request, monkeypatch) -> None:
+    """What extraction believes to run on: with a GPU, a batch starts before the one before it is fetched."""
+    monkeypatch.setattr(describing, "_has_gpu", lambda: request.param == "GPU")
+
+
 def extracted(images_dir, backbone, dump_dir, console, batch_size=4, skip_broken=False) -> Features:
     options = ExtractOptions(images_dir, dump_dir, batch_size=batch_size, skip_broken=skip_broken)
-    extract(datasets.scan(images_dir), backbone, options, console)
+    extract(folders.scan(images_dir), backbone, options, console)
     return read_features(dump_dir)
 
 
@@ -84,7 +94,7 @@ def stopping_after(backbone, calls: int, error: BaseException):
 
 def test_every_image_is_described_by_the_network_in_storage_order(tmp_path, images_dir, model_dir, backbone, console):
     content = extracted(images_dir, backbone, tmp_path / "dump", console)
-    scan = datasets.scan(images_dir)
+    scan = folders.scan(images_dir)
     assert content.images.paths == scan.paths
     assert content.images.labels.tolist() == scan.labels.tolist()
     assert content.images.class_names == ["beach", "forest"]
@@ -121,6 +131,7 @@ def test_the_batch_size_changes_nothing_but_rounding(tmp_path, images_dir, backb
     assert np.abs(one.vectors - all_at_once.vectors).max() < 1e-5 * np.abs(one.vectors).max()
 
 
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), Terminated(), OSError(28, "No space left on device")])
 def test_an_interrupted_run_continues_to_the_same_bytes(tmp_path, images_dir, backbone, console, error):
     extracted(images_dir, backbone, tmp_path / "whole", console)
@@ -140,6 +151,79 @@ def test_an_interrupted_run_continues_to_the_same_bytes(tmp_path, images_dir, ba
     assert not (dump_dir / FOLDER).exists()
 
 
+@pytest.mark.usefixtures("device")
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+def test_a_signal_stops_after_what_was_started_is_saved(tmp_path, images_dir, backbone, console, number, error):
+    computed = []
+
+    def network(images):
+        computed.append(len(images))
+        if len(computed) == 2:
+            os.kill(os.getpid(), number)
+        return backbone.network(images)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(error):
+        extracted(images_dir, dataclasses.replace(backbone, network=network), tmp_path / "dump", console, batch_size=2)
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert computed == [2, 2]
+    assert len(list((tmp_path / "dump" / FOLDER).glob("batch_*"))) == 2
+
+
+@pytest.mark.usefixtures("device")
+def test_a_full_disk_stops_the_run_at_once(tmp_path, images_dir, backbone, console, monkeypatch):
+    draw(images_dir, 60)
+    computed, save = [], PartialFeatures.save
+
+    def full_after_three(self, batch, features, problems):
+        if batch == 3:
+            raise OSError(28, "No space left on device")
+        save(self, batch, features, problems)
+
+    def network(images):
+        computed.append(len(images))
+        time.sleep(0.02)
+        return backbone.network(images)
+
+    monkeypatch.setattr(PartialFeatures, "save", full_after_three)
+    counted = dataclasses.replace(backbone, network=network)
+    with pytest.raises(OSError, match="No space left"):
+        extracted(images_dir, counted, tmp_path / "dump", console, batch_size=2)
+    assert (
+        4 <= len(computed) <= 4 + 1 + MOST_WAITING + 1
+    )  # with the device, waiting to be saved, and one for a slow thread
+    assert {"batch_000000.npz", "batch_000002.npz"} <= {path.name for path in (tmp_path / "dump" / FOLDER).iterdir()}
+
+
+def test_a_device_with_little_memory_gives_the_same_batches(tmp_path, images_dir, backbone, console):
+    whole = extracted(images_dir, backbone, tmp_path / "whole", console)
+    sizes = []
+
+    def network(images):
+        sizes.append(len(images))
+        if len(images) > 2:
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+        return backbone.network(images)
+
+    content = extracted(images_dir, dataclasses.replace(backbone, network=network), tmp_path / "dump", console)
+    assert console.warned == ["the device has no memory for 4 images at a time; going on with 2"]
+    assert sizes == [4, 2, 2, 2, 2, 2, 1]
+    assert content.images.inputs == whole.images.inputs
+    assert np.abs(content.vectors - whole.vectors).max() < 1e-5 * whole.vectors.max()
+
+
+def test_the_batch_size_is_chosen_for_the_device(tmp_path, images_dir, backbone, console, monkeypatch):
+    whole = extracted(images_dir, backbone, tmp_path / "whole", console, batch_size=None)
+    assert (
+        extracted(images_dir, backbone, tmp_path / "dump", console, batch_size=32).images.inputs == whole.images.inputs
+    )
+    monkeypatch.setattr(describing, "_has_gpu", lambda: True)
+    on_gpu = extracted(images_dir, backbone, tmp_path / "gpu", console, batch_size=None)
+    assert on_gpu.images.inputs != whole.images.inputs
+    explicit = extracted(images_dir, backbone, tmp_path / "explicit", console, batch_size=128)
+    assert on_gpu.images.inputs == explicit.images.inputs
+
+
 def interrupted_dump(tmp_path, images_dir, backbone, console) -> Path:
     with pytest.raises(KeyboardInterrupt):
         extracted(images_dir, stopping_after(backbone, 2, KeyboardInterrupt()), tmp_path / "dump", console)
@@ -148,7 +232,7 @@ def interrupted_dump(tmp_path, images_dir, backbone, console) -> Path:
 
 def test_a_changed_image_is_noticed_and_its_batch_made_again(tmp_path, images_dir, backbone, console):
     dump_dir = interrupted_dump(tmp_path, images_dir, backbone, console)
-    changed = images_dir / datasets.scan(images_dir).paths[0]
+    changed = images_dir / folders.scan(images_dir).paths[0]
     Image.new("RGB", (9, 9), "red").save(changed)
     extracted(images_dir, backbone, dump_dir, console)
     assert any("1 images are changed, first beach/image 00" in line for line in console.warned)
@@ -159,7 +243,7 @@ def test_a_changed_image_is_noticed_and_its_batch_made_again(tmp_path, images_di
 
 def test_new_and_gone_images_are_noticed(tmp_path, images_dir, backbone, console):
     dump_dir = interrupted_dump(tmp_path, images_dir, backbone, console)
-    first = images_dir / datasets.scan(images_dir).paths[0]
+    first = images_dir / folders.scan(images_dir).paths[0]
     first.rename(first.with_name("zebra.jpg"))
     extracted(images_dir, backbone, dump_dir, console)
     (line,) = [line for line in console.warned if "part-work" in line]
@@ -203,14 +287,39 @@ def test_the_same_command_again_does_nothing_and_another_replaces(tmp_path, imag
     assert not (tmp_path / "dump" / FOLDER).exists()
     assert console.said[-1].endswith("already holds these 11 images; nothing to do")
     assert (tmp_path / "dump" / "features.npz").stat().st_mtime_ns == before
-    (images_dir / datasets.scan(images_dir).paths[0]).unlink()
+    (images_dir / folders.scan(images_dir).paths[0]).unlink()
     content = extracted(images_dir, backbone, tmp_path / "dump", console)
     assert len(content.images.paths) == COUNT - 1
     assert console.said[-1].startswith("replaced ")
 
 
+def test_the_same_images_under_other_classes_keep_their_features_but_not_their_labels(
+    tmp_path, images_dir, backbone, console
+):
+    dump_dir, never = tmp_path / "dump", stopping_after(backbone, 0, AssertionError())
+    options = ExtractOptions(images_dir, dump_dir, batch_size=4)
+    extract(folders.scan_unlabelled(images_dir), backbone, options, console)
+    unlabelled = read_features(dump_dir)
+    for scan in (folders.scan(images_dir), folders.scan(images_dir, "Mine"), folders.scan_unlabelled(images_dir)):
+        extract(scan, never, options, console)
+        found = read_features(dump_dir)
+        assert found.images.labels.tolist() == scan.labels.tolist()
+        assert (found.images.dataset, found.images.class_names) == (scan.dataset.name, list(scan.dataset.class_names))
+        assert (found.vectors == unlabelled.vectors).all()
+        assert "features kept" in console.said[-1]
+
+
+def test_features_name_what_computed_them(tmp_path, images_dir, model_dir, console):
+    options = ExtractOptions(images_dir, tmp_path / "dump", backbone=BackboneOptions(model_dir))
+    extract_features(options, console)
+    images = read_features(tmp_path / "dump").images
+    assert images.device == "CPU"
+    assert images.software == f"tensorflow={tf.__version__}; keras={keras.__version__}"
+    assert re.fullmatch(r"device: CPU, \d+ threads, float32", console.said[0])
+
+
 def broken_images(images_dir: Path) -> list[str]:
-    paths = datasets.scan(images_dir).paths
+    paths = folders.scan(images_dir).paths
     for path in (paths[1], paths[6]):
         content = (images_dir / path).read_bytes()
         (images_dir / path).write_bytes(content[: len(content) // 2])
@@ -218,6 +327,7 @@ def broken_images(images_dir: Path) -> list[str]:
     return [paths[1], paths[6], paths[7]]
 
 
+@pytest.mark.usefixtures("device")
 def test_broken_images_stop_the_run_with_their_list(tmp_path, images_dir, backbone, console):
     bad = broken_images(images_dir)
     with pytest.raises(UserError) as caught:
@@ -227,6 +337,20 @@ def test_broken_images_stop_the_run_with_their_list(tmp_path, images_dir, backbo
     assert all(path in message for path in bad)
     assert "--on_error=skip" in message
     assert not (tmp_path / "dump" / "features.npz").exists()
+
+
+@pytest.mark.usefixtures("device")
+def test_nothing_is_computed_after_the_first_broken_image(tmp_path, images_dir, backbone, console):
+    path = folders.scan(images_dir).paths[5]
+    (images_dir / path).write_bytes(b"")
+    computed = []
+    counted = dataclasses.replace(
+        backbone, network=lambda images: computed.append(len(images)) or backbone.network(images)
+    )
+    with pytest.raises(UserError, match=f"1 of 11 images cannot be read: {path}"):
+        extracted(images_dir, counted, tmp_path / "dump", console, batch_size=2)
+    assert computed == [2, 2]
+    assert len(list((tmp_path / "dump" / FOLDER).glob("batch_*"))) == 2
 
 
 def test_broken_images_are_skipped_and_listed(tmp_path, images_dir, backbone, console):
@@ -262,23 +386,33 @@ def test_skipping_survives_an_interruption(tmp_path, images_dir, backbone, conso
 
 
 def test_nothing_but_broken_images_is_an_error(tmp_path, images_dir, backbone, console):
-    for path in datasets.scan(images_dir).paths:
+    for path in folders.scan(images_dir).paths:
         (images_dir / path).write_bytes(b"")
     with pytest.raises(UserError, match="none of the 11 images can be read, first beach/image 00"):
         extracted(images_dir, backbone, tmp_path / "dump", console, skip_broken=True)
 
 
-def test_a_network_that_returns_nan_is_reported(tmp_path, images_dir, backbone, console):
-    broken = dataclasses.replace(backbone, network=lambda images: backbone.network(images) * np.nan)
-    with pytest.raises(UserError, match="numbers that are not finite"):
-        extracted(images_dir, broken, tmp_path / "dump", console)
+@pytest.mark.usefixtures("device")
+def test_a_network_that_returns_nan_is_reported_for_the_first_such_image(tmp_path, images_dir, backbone, console):
+    calls = itertools.count()
+
+    def network(images):
+        features = backbone.network(images).numpy()
+        if next(calls) > 0:
+            features[2:] = np.nan
+        return tf.constant(features)
+
+    row_6 = folders.scan(images_dir).paths[6]
+    with pytest.raises(UserError, match=f"the network gives {row_6} numbers that are not finite in float32"):
+        extracted(images_dir, dataclasses.replace(backbone, network=network), tmp_path / "dump", console)
+    assert [path.name for path in (tmp_path / "dump" / FOLDER).glob("batch_*")] == ["batch_000000.npz"]
 
 
 def test_queries_are_described_as_the_archive_is(tmp_path, images_dir, backbone, console):
     content = extracted(images_dir, backbone, tmp_path / "dump", console, batch_size=COUNT)
     (tmp_path / "no image.jpg").write_bytes(b"hello")
     paths = [images_dir / path for path in content.images.paths]
-    vectors, problems = loader.describe([*paths, tmp_path / "no image.jpg"], backbone, batch_size=5)
+    vectors, problems = describe([*paths, tmp_path / "no image.jpg"], backbone, console, batch_size=5)
     assert np.abs(vectors[:COUNT] - content.vectors).max() < 1e-5 * content.vectors.max()
     assert not vectors[COUNT].any()
     assert list(problems) == [COUNT]

@@ -16,6 +16,7 @@ from conftest import REPO_ROOT, RecordingConsole
 from faults import failing
 
 from mhcln.console import UserError
+from mhcln.storage.checkpoints import STATE
 from mhcln.storage.files import PART, read_json, read_npz
 
 sys.path.insert(0, str(REPO_ROOT))
@@ -30,7 +31,7 @@ def flags_of(script, *flags: object) -> argparse.Namespace:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name not in TIMED | {".lock"})
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name not in TIMED | {".lock", STATE})
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 

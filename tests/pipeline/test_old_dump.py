@@ -79,14 +79,16 @@ def test_the_table_holds_both_runs(old, evaluate):
     ]
 
 
-def test_a_finished_run_is_known_and_a_stopped_one_is_continued(old, run_script):
+def test_a_finished_run_is_known_and_a_stopped_one_would_continue_with_other_draws(old, run_script, users_mistake):
     flags = ("--HASH_BITS=8", "--BATCH_SIZE=9", "--loss=orthohash", f"--dump_dir={old / 'dump'}")
     done = run_script("trainer.py", *flags, "--ITERS=120", "--validate=0.3")
     assert "K8_orthohash is done already" in done.stdout, done.stderr
-    done = run_script("trainer.py", *flags, "--ITERS=4000", "--run_name=interrupted")
-    assert done.returncode == 0, done.stderr
-    assert "continuing after iteration 2100" in done.stdout
-    history = runs.read_history(runs.read_run(old / "dump" / "interrupted"))
+    stopped = old / "dump" / "interrupted"
+    again = (*flags, "--ITERS=4000", "--run_name=interrupted")
+    users_mistake(run_script("trainer.py", *again), f"belongs to another configuration; delete the folder {stopped}")
+    shutil.rmtree(stopped)  # as the line advises
+    assert run_script("trainer.py", *again).returncode == 0
+    history = runs.read_history(runs.read_run(stopped))
     assert history["iteration"] == list(range(100, 4001, 100))
 
 

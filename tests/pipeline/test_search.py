@@ -18,7 +18,7 @@ from mhcln.demo.scenes import draw_scene
 from mhcln.pipeline.search import add_images
 from mhcln.storage import formats, runs
 from mhcln.storage.archive import load_archive
-from mhcln.storage.files import sha256_of
+from mhcln.storage.files import locked, sha256_of
 
 SCRIPT = "eval.py"
 
@@ -81,6 +81,12 @@ def test_the_good_images_of_a_folder_are_searched_and_the_bad_ones_reported(pipe
     assert "2 queries in 40 images" in result.stdout
     assert results_of(pipeline, "new scene")["query"].endswith("a/new scene.png")
     assert results_of(pipeline, "new scene_2")["query"].endswith("b/new scene.jpg")
+
+
+def test_a_query_waits_for_nobody_who_reads_or_writes_the_run(pipeline, ask, run):
+    with locked(run.folder):  # as another process would hold it that adds images
+        result = ask("--query", pipeline / "images" / "beach" / "beach0.tif", "--k=2")
+    assert result.returncode == 0, result.stderr
 
 
 def test_queries_are_read_from_standard_input(pipeline, tmp_path, users_mistake):
@@ -175,20 +181,20 @@ def test_features_of_another_backbone_are_not_added(pipeline, tmp_path, run, con
     other = dataclasses.replace(table, extractor=table.extractor + "; views=8")
     formats.write_features(tmp_path, formats.Features(vectors, other))
     with pytest.raises(UserError, match="extract them again with the same backbone and flags"):
-        add_images(run, tmp_path, console)
+        add_images(run, tmp_path, "auto", console)
     none = dataclasses.replace(table, labels=table.labels[:0], paths=[])
     formats.write_features(tmp_path, formats.Features(vectors[:0], none))
     with pytest.raises(UserError, match=rf"{tmp_path} has features of no image; make them again with extract_"):
-        add_images(run, tmp_path, console)
+        add_images(run, tmp_path, "auto", console)
     formats.write_features(tmp_path, formats.Features(np.pad(vectors, [(0, 0), (0, 3)]), table))
     with pytest.raises(UserError, match=rf"{tmp_path} gives features of width 15, the model takes 12; extract them"):
-        add_images(run, tmp_path, console)
+        add_images(run, tmp_path, "auto", console)
 
 
 def test_adding_needs_no_features_beside_the_run(pipeline, tmp_path, console):
     shutil.copytree(pipeline / "dump", tmp_path / "dump")
     (tmp_path / "dump" / "features.npz").write_bytes(b"damaged")
-    add_images(runs.read_run(tmp_path / "dump" / "K12"), pipeline / "dump", console)
+    add_images(runs.read_run(tmp_path / "dump" / "K12"), pipeline / "dump", "auto", console)
     assert (tmp_path / "dump" / "K12" / "archives" / "dump.npz").is_file()
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from factories import image_table
 
+from mhcln.console import UserError
+from mhcln.data.splits import split_from_folders
 from mhcln.storage import formats
 from mhcln.storage.formats import Features
 
@@ -61,6 +63,25 @@ def test_a_published_pickle_becomes_features(dump_dir, run_script, users_mistake
     features = formats.read_features(dump_dir / "new")
     assert features.vectors[:, 0].tolist() == [0, 2, 4, 6, 1, 3, 5, 7]
     assert formats.read_split(dump_dir / "new" / "split.npz").train_test_split == 0.6
+
+
+def test_the_folders_train_and_test_are_a_split(tmp_path, run_script, users_mistake):
+    paths = [f"{part}/{name}/{n}.jpg" for name in ("a", "b") for part in ("Train", "test") for n in range(2)]
+    labels = np.repeat([0, 1], 4)
+    formats.write_features(tmp_path, Features(np.zeros((8, 4), np.float32), image_table(paths, labels, ["a", "b"])))
+    done = run_script(SCRIPT, "--dump_dir", tmp_path, "--rule=folders")
+    assert done.returncode == 0, done.stderr
+    split = formats.read_split(tmp_path / "split.npz")
+    assert split.train_paths == [path for path in paths if path.startswith("Train/")]
+    assert split.test_paths == [path for path in paths if path.startswith("test/")]
+    assert (split.rule, split.train_test_split) == ("folders", 0.5)
+    users_mistake(run_script(SCRIPT, "--dump_dir", tmp_path, "--rule=folders", "--seed=1"), "--seed out")
+    with pytest.raises(UserError, match="move val/ into one of them"):
+        split_from_folders([*paths, "val/a/0.jpg"])
+
+
+def test_a_split_of_folders_needs_the_folders(dump_dir, run_script, users_mistake):
+    users_mistake(run_script(SCRIPT, "--dump_dir", dump_dir, "--rule=folders"), "train/ and test/")
 
 
 def test_images_without_classes_are_not_split(tmp_path, run_script, users_mistake):

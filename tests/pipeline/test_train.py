@@ -17,12 +17,14 @@ from factories import separable_features, write_training_inputs
 
 import trainer
 from mhcln.console import UserError
-from mhcln.data import splits
+from mhcln.data import datasets, splits
 from mhcln.hamming.codes import distances, pack
 from mhcln.pipeline.train import usual_iterations
 from mhcln.quiet_tensorflow import keras
 from mhcln.storage import files, formats, layout, runs
 from mhcln.storage.formats import Features, Split
+from mhcln.training import loop
+from mhcln.training.learner import Learner
 
 CLASSES, PER_CLASS, WIDTH = 4, 10, 12
 
@@ -79,7 +81,7 @@ def test_a_run_leaves_files_that_agree(trained):
     table, split = formats.read_image_table(trained), formats.read_split(trained / "split.npz")
     codes, run = formats.read_codes(run_dir), runs.read_record(run_dir)
     assert sorted(file.name for file in run_dir.iterdir() if file.name != ".lock") == sorted(
-        ["run.json", "model.keras", "history.csv", "codes.npz", "activations.npz"]
+        ["run.json", "model.keras", "history.csv", "codes.npz", "activations.npz", "checkpoints"]
     )
     assert codes.paths == table.paths
     assert (codes.labels == table.labels).all()
@@ -132,7 +134,7 @@ def test_the_same_seed_gives_the_same_codes_and_another_seed_others(trained):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--BATCH_SIZE=9", "--ITERS=151"), ["another run", "iterations 150 there, 151 now", "--run_name"]),
+        (("--BATCH_SIZE=9", "--ITERS=149"), ["another run", "iterations 150 there, 149 now", "--run_name"]),
         (("--BATCH_SIZE=12", "--ITERS=150"), ["batch_size 9 there, 12 now"]),
         (("--BATCH_SIZE=9", "--ITERS=150", "--ALPHA=0.3"), ["alpha 0.2 there, 0.3 now"]),
         (("--BATCH_SIZE=9", "--ITERS=150", "--seed=4"), ["seed 0 there, 4 now"]),
@@ -164,6 +166,25 @@ def test_changed_features_are_noticed(trained, tmp_path, run_script, users_mista
     features.vectors[0] += 1
     formats.write_features(folder, features)
     users_mistake(run_script("trainer.py", *FLAGS, "--dump_dir", folder), "features_sha256", "--run_name")
+
+
+def test_each_run_of_a_sweep_names_the_features_that_it_was_trained_on(tmp_path, monkeypatch):
+    write_inputs(tmp_path)
+    before = {name: files.sha256_of(tmp_path / name) for name in ("features.npz", "split.npz")}
+
+    def train_and_replace(*arguments, **options):
+        loop_train(*arguments, **options)
+        features = formats.read_features(tmp_path)
+        formats.write_features(tmp_path, Features(features.vectors + 1, features.images))
+
+    loop_train = loop.train
+    monkeypatch.setattr(loop, "train", train_and_replace)
+    train_here("--HASH_BITS=4,5", "--BATCH_SIZE=6", "--ITERS=2", "--dump_dir", tmp_path)
+    assert files.sha256_of(tmp_path / "features.npz") != before["features.npz"]
+    for name in ("K4", "K5"):
+        inputs = runs.read_record(tmp_path / name).inputs
+        assert inputs.features_sha256 == before["features.npz"]
+        assert inputs.split_sha256 == before["split.npz"]
 
 
 def test_a_changed_split_is_noticed(trained, tmp_path, run_script, users_mistake):
@@ -270,10 +291,64 @@ def test_one_class_cannot_be_trained(tmp_path, loss, words):
     assert not (tmp_path / "one/run.json").exists()
 
 
+def test_more_iterations_train_on_to_what_all_at_once_give(tmp_path):
+    for name in ("on", "once"):
+        write_inputs(tmp_path / name)
+    flags = ("--HASH_BITS=4", "--BATCH_SIZE=6")
+    train_here(*flags, "--ITERS=200", "--dump_dir", tmp_path / "on")
+    console = train_here(*flags, "--ITERS=300", "--dump_dir", tmp_path / "on")
+    assert "continuing after iteration 200" in " ".join(console.said)
+    train_here(*flags, "--ITERS=300", "--dump_dir", tmp_path / "once")
+    assert_same_run(tmp_path / "on" / "K4", tmp_path / "once" / "K4")
+    with pytest.raises(UserError, match="iterations 300 there, 200 now"):
+        train_here(*flags, "--ITERS=200", "--dump_dir", tmp_path / "on")
+
+
+def test_a_learning_rate_that_has_fallen_to_0_ends_training_for_good(tmp_path):
+    write_inputs(tmp_path)
+    flags = ("--HASH_BITS=4", "--BATCH_SIZE=6", "--loss=orthohash", "--dump_dir", tmp_path)
+    train_here(*flags, "--ITERS=100")
+    assert not (tmp_path / "K4_orthohash/checkpoints").exists()
+    with pytest.raises(UserError, match="learning rate of orthohash has fallen to 0"):
+        train_here(*flags, "--ITERS=200")
+
+
+@pytest.mark.parametrize("loss", ["mhcln", "orthohash"])
+def test_an_interrupted_run_can_be_finished_where_it_stands_and_still_be_continued(tmp_path, monkeypatch, loss):
+    def interrupt(learner, count):
+        if learner.iteration >= 100:
+            raise KeyboardInterrupt
+        return advance(learner, count)
+
+    for name in ("stopped", "whole"):
+        write_inputs(tmp_path / name)
+    flags = ("--HASH_BITS=4", "--BATCH_SIZE=6", "--ITERS=300", f"--loss={loss}", "--run_name=run", "--save_seconds=0")
+    stopped = (*flags, "--dump_dir", tmp_path / "stopped")
+    with pytest.raises(UserError, match="no interrupted training to --finish"):
+        train_here(*stopped, "--finish")
+    advance = Learner.advance
+    monkeypatch.setattr(Learner, "advance", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train_here(*stopped)
+    monkeypatch.setattr(Learner, "advance", advance)
+    for _ in range(2):
+        console = train_here(*stopped, "--finish")
+        run = runs.read_run(tmp_path / "stopped/run")
+        assert (run.config.iterations, run.outcome.iterations_done) == (300, 100)
+    assert "done already: 100 iterations" in console.said[-1]
+    train_here(*stopped)
+    train_here(*flags, "--dump_dir", tmp_path / "whole")
+    assert_same_run(tmp_path / "stopped/run", tmp_path / "whole/run")
+    assert runs.read_run(tmp_path / "stopped/run").outcome.iterations_done is None
+
+
 def test_usual_iterations_are_those_of_the_data_set_or_of_the_method():
-    for dataset, iterations in (("own", 10_000), ("UCMD", 10_000), ("AID", 25_000)):
-        assert usual_iterations("mhcln", dataset) == iterations
-        assert usual_iterations("orthohash", dataset) == usual_iterations("semihard", dataset) == 2000
+    aid = datasets.known()["AID"].class_names
+    for dataset, classes, iterations in (("own", aid, 10_000), ("AID", aid[:2], 10_000), ("AID", aid, 25_000)):
+        labels = np.arange(len(classes), dtype=np.int32)
+        images = formats.ImageTable(labels, [f"{name}.tif" for name in classes], list(classes), dataset, "", "")
+        assert usual_iterations("mhcln", images) == iterations
+        assert usual_iterations("orthohash", images) == usual_iterations("semihard", images) == 2000
 
 
 def test_killed_at_random_moments_the_same_command_ends_the_same(trained, tmp_path):
@@ -298,7 +373,7 @@ def test_killed_at_random_moments_the_same_command_ends_the_same(trained, tmp_pa
         kills += process.wait() == -signal.SIGKILL
         if process.returncode == 0:
             assert_same_run(run_dir, trained / "K12")
-            assert not (run_dir / "checkpoints").exists()
+            assert [path.name for path in (run_dir / "checkpoints").iterdir()] == ["state.npz"]
             assert not list(run_dir.glob(".part.*"))
             finished += 1
             shutil.rmtree(run_dir)

@@ -39,7 +39,7 @@ ADDITION = Addition(
 def run_in(folder: Path, codes: Codes = CODES) -> Run:
     (folder / layout.ARCHIVES).mkdir()
     inputs = RunInputs(images_dir="/images", extractor="backbone")
-    return Run(folder, codes, "", inputs, TrainConfig(bits=4), Outcome(1.0, "CPU", "2.21", {"model.keras": "00"}))
+    return Run(folder, codes, "", inputs, TrainConfig(bits=4), Outcome(1.0, "CPU", "2.21", files={"model.keras": "00"}))
 
 
 def load(run: Run, which: str, images_dir: Path | None = None):
@@ -89,6 +89,17 @@ def test_an_addition_replaces_only_one_of_the_same_images(tmp_path):
     assert addition_path(tmp_path, "new", "/march") == folder / "new_3.npz"
     (folder / "new_2.npz").write_bytes(b"PK")  # which every query refuses, and advises to add again
     assert addition_path(tmp_path, "new", "/february") == folder / "new_2.npz"
+
+
+@pytest.mark.parametrize("name", [".part.x", ".lock", "", "x" * 300, "ü" * 255, "caf\udce9", "a\nb", "."])
+def test_an_addition_has_a_name_that_every_file_system_takes(tmp_path, name):
+    run = run_in(tmp_path)
+    path = addition_path(tmp_path, name, "/added")
+    assert path.parent == tmp_path / layout.ARCHIVES
+    formats.write_addition(path, ADDITION)
+    assert len(load(run, "all")) == 5
+    assert addition_path(tmp_path, name, "/added") == path
+    assert addition_path(tmp_path, name, "/other").stem == f"{path.stem}_2"
 
 
 @pytest.mark.parametrize(

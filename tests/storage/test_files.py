@@ -1,6 +1,8 @@
 """Files are whole or absent, damage is found, and two writers never meet."""
 
+import csv
 import errno
+import io
 import os
 import pickle
 import subprocess
@@ -13,7 +15,7 @@ import pytest
 from conftest import REPO_ROOT
 
 from mhcln.console import UserError
-from mhcln.storage import files
+from mhcln.storage import files, zip_members
 
 ARRAYS = {"codes": np.arange(24, dtype=np.uint8).reshape(6, 4), "paths": np.array(["a/é.tif", "b/x y.jpg"]), "bits": 32}
 
@@ -108,7 +110,7 @@ def test_texts_of_no_letters_take_no_memory(tmp_path):
 
 
 def test_arrays_of_several_pieces_come_back_and_a_late_flip_is_found(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "PIECE_BYTES", 100)
+    monkeypatch.setattr(zip_members, "PIECE_BYTES", 100)
     values = np.random.default_rng(0).integers(1 << 62, size=(5, 7))
     for save in (np.savez, np.savez_compressed):
         save(tmp_path / "x.npz", values=values)
@@ -179,3 +181,37 @@ def test_a_second_writer_is_refused_and_a_dead_one_leaves_no_trace(tmp_path):
     assert list(tmp_path.glob(files.PART + "*"))
     with files.locked(tmp_path):
         assert not list(tmp_path.glob(files.PART + "*"))
+
+
+def test_a_path_that_is_not_utf_8_comes_back_from_every_file(tmp_path):
+    path = os.fsdecode(b"caf\xe9/1.tif")
+    with pytest.raises(UnicodeEncodeError):
+        path.encode()
+    files.write_npz(tmp_path / "x.npz", {"paths": np.array([path])})
+    assert files.read_npz(tmp_path / "x.npz", "maker")["paths"].tolist() == [path]
+    files.write_json(tmp_path / "x.json", {path: [path, "ü"]})
+    assert files.read_json(tmp_path / "x.json", "maker") == {path: [path, "ü"]}
+    files.write_csv(tmp_path / "x.csv", ["path"], [[path]])
+    assert (tmp_path / "x.csv").read_text(encoding="utf-8") == "path\ncaf\\udce9/1.tif\n"
+    files.write_text(tmp_path / "x.html", f"<p>{path}</p>")
+    assert (tmp_path / "x.html").read_text(encoding="utf-8") == "<p>caf\\udce9/1.tif</p>"
+
+
+def test_text_in_a_csv_file_is_no_formula_and_numbers_are_numbers(tmp_path):
+    link = '=HYPERLINK("http://evil","x")'
+    formulas = [link, "=1+1", "+1+1", "-1+1", "@SUM(1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "-", "a;=1+1"]
+    numbers = [-0.5, "-0.5", "+1e-7", "-inf", np.float32(-2), -3, None, ""]
+    files.write_csv(tmp_path / "x.csv", ["a", "=b"], [*zip(formulas, formulas, strict=True), numbers])
+    text = (tmp_path / "x.csv").read_bytes().decode()
+    assert text.startswith('a,"\'=b"\n"\'=HYPERLINK(""http://evil"",""x"")",')
+    assert text.endswith("\n-0.5,-0.5,+1e-7,-inf,-2.0,-3,,\n")
+    assert '"a;=1+1"' in text  # a spreadsheet of another language would begin a cell there
+    back = list(csv.reader(io.StringIO(text, newline="")))
+    assert [row[0] for row in back[1:-1]] == [f"'{formula}" for formula in formulas[:-1]] + formulas[-1:]
+
+
+def test_cells_of_a_csv_file_come_back(tmp_path):
+    cells = ["", "a", "a,b", 'a"b', "a;b", "a\nb", "a\rb", " a ", "ü|x", 3, 0.1, "a=b", "a/-b.tif"]
+    files.write_csv(tmp_path / "x.csv", cells, [cells, cells])
+    with (tmp_path / "x.csv").open(newline="", encoding="utf-8") as handle:
+        assert list(csv.reader(handle)) == [[str(cell) for cell in cells]] * 3

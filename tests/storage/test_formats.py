@@ -1,6 +1,8 @@
 """What the files of the dump folder hold, and what is refused."""
 
 import dataclasses
+import hashlib
+import json
 
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ from factories import record, results
 
 from mhcln.console import UserError
 from mhcln.storage import formats, layout, runs, source
-from mhcln.storage.files import read_npz, write_json, write_npz
+from mhcln.storage.checkpoints import Checkpoint, Progress
+from mhcln.storage.files import read_npz, sha256_of, write_json, write_npz
 from mhcln.storage.formats import Codes, Features, ImageTable, Split
 from mhcln.storage.results import read_results
 from mhcln.storage.run_record import RunRecord, TrainConfig
@@ -51,6 +54,13 @@ def test_files_come_back_as_they_were(tmp_path):
     assert formats.read_split(tmp_path / "split.npz") == SPLIT
 
 
+@pytest.mark.parametrize("kind", ["u1", "i2", "i8", "u8"])
+def test_labels_of_any_width_become_int32(tmp_path, kind):
+    write_npz(tmp_path / "features.npz", {**ARRAYS, "labels": IMAGES.labels.astype(kind)})
+    labels = formats.read_features(tmp_path).images.labels
+    assert (labels.dtype, labels.tolist()) == (np.int32, [0, 0, 1])
+
+
 def test_vectors_can_stay_in_the_file(tmp_path):
     formats.write_features(tmp_path, FEATURES)
     assert same(formats.read_image_table(tmp_path), IMAGES)
@@ -75,11 +85,13 @@ def test_files_without_later_arrays_are_read(tmp_path):
     [
         ({"features": np.zeros((2, 4), np.float32)}, "rows and paths differ"),
         ({"features": np.zeros((3, 4))}, "not float32"),
+        ({"features": np.zeros((3, 4), ">f4")}, "not float32"),
         ({"features": np.full((3, 4), np.nan, np.float32)}, "features of 3 images are not finite, first a/1.tif"),
         ({"labels": np.array([0, 0, 2])}, "outside the 2 classes"),
         ({"labels": np.array([0, -1, 1])}, "outside the 2 classes"),
         ({"labels": np.array([0, 1])}, "labels and paths differ"),
-        ({"labels": np.array([0.0, 1.0, 1.0])}, "labels and paths differ"),
+        ({"labels": np.array([0.0, 1.0, 1.0])}, "labels are not int32, but float64"),
+        ({"labels": np.array([0, 1, 1 << 40])}, "labels are beyond int32"),
         ({"paths": ["a", "a", "b"]}, "stands twice"),
         ({"paths": np.arange(3)}, "paths is not"),
         ({"dataset": 3}, "dataset is not"),
@@ -146,11 +158,37 @@ def test_records_with_other_values_are_refused(tmp_path, change, message):
         runs.read_record(tmp_path)
 
 
-def test_results_with_other_values_name_the_command_that_makes_them(tmp_path):
-    content = {**results().to_json(), "dataset": 3, "format": 1}
-    write_json(tmp_path / layout.RESULTS, content)
-    with pytest.raises(UserError, match=r"results\.json: dataset is 3; make it again with eval\.py"):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset": 3}, "dataset is 3"),
+        ({"k": "20"}, "k is 20"),
+        ({"mAP@20": "0.9"}, "a metric is "),
+        ({"precision_by_radius": 0.5}, "precision_by_radius is 0.5"),
+        ({"recall_by_radius": [0.5, "x"]}, "recall_by_radius is "),
+        ({"per_class": {"a": None}}, "per_class is "),
+        ({"confused_pairs": {"query": "a"}}, "confused_pairs is "),
+        ({"confused_pairs": [{"query": "a", "found": 1, "share": 0.5}]}, "found is 1"),
+        ({"costs": [["codes"]]}, "costs is "),
+        ({"costs": [{"what": "codes", "stored": "2 bits", "bytes_per_image": 0.5}]}, "bytes_per_image is 0.5"),
+    ],
+)
+def test_results_with_other_values_name_the_command_that_makes_them(tmp_path, change, message):
+    write_json(tmp_path / layout.RESULTS, {**results().to_json(), **change, "format": 1})
+    with pytest.raises(UserError, match=rf"results\.json: {message}.*; make it again with eval\.py"):
         read_results(tmp_path)
+
+
+def test_results_that_lack_something_are_refused(tmp_path):
+    for name, message in (("k", "'k'"), ("costs", "'stored'")):
+        content = {**results().to_json(), "format": 1}
+        if name == "costs":
+            content["costs"] = [{"what": "codes", "bytes_per_image": 1}]
+        else:
+            del content[name]
+        write_json(tmp_path / layout.RESULTS, content)
+        with pytest.raises(UserError, match=rf"results\.json does not say {message}; make it again with eval\.py"):
+            read_results(tmp_path)
 
 
 def test_a_record_that_lacks_a_setting_is_refused(tmp_path):
@@ -169,6 +207,21 @@ def test_identity_depends_on_the_configuration_and_not_on_places():
     assert isinstance(one, RunRecord)
 
 
+def test_checkpoints_of_versions_that_drew_other_batches_are_refused(tmp_path, monkeypatch):
+    unfinished = record(TrainConfig(), done=False)
+    # versions before the draws had a name carried a digest of the configuration alone
+    before = hashlib.sha256(json.dumps(unfinished.configuration(), sort_keys=True).encode()).hexdigest()
+    Checkpoint(tmp_path, before).save({}, Progress())
+    with pytest.raises(UserError, match="belongs to another configuration"):
+        Checkpoint(tmp_path, unfinished.identity()).load()
+    Checkpoint(tmp_path, unfinished.identity()).save({}, Progress())
+    monkeypatch.setattr("mhcln.storage.run_record.DRAWS", "other draws")
+    with pytest.raises(UserError, match="belongs to another configuration"):
+        Checkpoint(tmp_path, unfinished.identity()).load()
+    runs.write_record(tmp_path, record(TrainConfig()))  # what is finished does not continue
+    assert runs.find_finished(tmp_path, unfinished)
+
+
 def test_run_folders_are_those_with_codes(tmp_path):
     for name in ("K32", "K16"):
         (tmp_path / name).mkdir()
@@ -179,7 +232,7 @@ def test_run_folders_are_those_with_codes(tmp_path):
 
 def test_a_seed_finds_its_split(tmp_path):
     formats.write_split(tmp_path / "split.npz", SPLIT)
-    assert formats.split_for_seed(tmp_path, 5) == (tmp_path / "split.npz", SPLIT)
+    assert formats.split_for_seed(tmp_path, 5) == (tmp_path / "split.npz", SPLIT, sha256_of(tmp_path / "split.npz"))
     formats.write_split(layout.split_path(tmp_path, 1), SPLIT)
     assert formats.split_for_seed(tmp_path, 1)[0].name == "split_seed1.npz"
     with pytest.raises(UserError, match=r"splits for other seeds \(split_seed1\), not for 5"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from learners import make_images, make_learner, same
+from learners import make_images, make_learner, make_learner_that_diverges, same
 
 from mhcln.console import Terminated, UserError
 from mhcln.storage.checkpoints import Checkpoint, Progress
@@ -135,6 +135,11 @@ def test_a_loss_that_is_not_a_number_stops_at_its_iteration(tmp_path, console):
     assert (tmp_path / "state.npz").read_bytes() == kept
     with pytest.raises(UserError, match=r"at iteration \d+: the features reach inf.*extract them again$"):
         loop.train(make_learner(vectors), Progress(), 100, console)
+
+
+def test_the_message_names_the_first_iteration_whose_loss_is_not_finite(console):
+    with pytest.raises(UserError, match="the loss is inf at iteration 85: the weights"):
+        loop.train(make_learner_that_diverges(85), Progress(), 300, console)
 
 
 def test_constant_features_warn_of_equal_codes_and_of_the_margin_once(tmp_path, console):

@@ -42,7 +42,7 @@ def test_usual_losses_are_in_the_list():
 def test_terms_are_what_the_loss_returns(loss):
     vectors, labels = make_images()
     method = METHODS[loss].build(TrainConfig(bits=5, batch_size=6), labels, WIDTH)
-    terms = method.loss(method.trained(vectors), tf.constant(labels))
+    terms = method.loss(method.forward(tf.constant(vectors), tf.constant(0, tf.int64)), tf.constant(labels))
     assert {*terms} == {*method.terms}
     assert method.terms[0] == "total"
     assert method.network(vectors).shape == (len(labels), 5)
@@ -58,9 +58,25 @@ def test_only_methods_that_need_pairs_refuse_or_ignore_images_without_one(loss):
             METHODS[loss].build(config, labels, WIDTH)
         return
     method = METHODS[loss].build(config, labels, WIDTH)
-    terms = method.loss(method.trained(np.eye(6, WIDTH, dtype=np.float32)), tf.constant(labels))
+    outputs = method.forward(tf.eye(6, WIDTH), tf.constant(0, tf.int64))
+    terms = method.loss(outputs, tf.constant(labels))
     pulls = float(terms["triplet" if loss == "semihard" else "total"]) > 0
     assert pulls != METHODS[loss].needs_pairs
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_only_the_iteration_decides_what_orthohash_drops(precision):
+    vectors, labels = make_images()
+    config = TrainConfig(bits=5, batch_size=6, precision=precision, seed=3)
+    first, again = (METHODS["orthohash"].build(config, labels, WIDTH) for _ in range(2))
+    outputs = [
+        method.forward(tf.constant(vectors), tf.constant(iteration, tf.int64)).numpy()
+        for method, iteration in ((first, 8), (first, 9), (first, 8), (again, 8))
+    ]
+    assert (outputs[0] != outputs[1]).any()
+    assert (outputs[0] == outputs[2]).all()
+    assert (outputs[0] == outputs[3]).all()
+    assert np.abs(outputs[0].mean(axis=0)).max() < 1e-5  # batch norm centres the batch, as while training
 
 
 def test_rate_of_orthohash_falls_to_zero_along_half_a_cosine():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mhcln.quiet_tensorflow import keras
+from mhcln.quiet_tensorflow import keras, tf
 from mhcln.training.networks import orthohash_network, published_network
 
 
@@ -50,20 +50,42 @@ def test_saved_model_loads_in_safe_mode_with_nothing_but_keras(tmp_path):
 
 def test_orthohash_shares_its_layers_and_puts_the_bit_at_one_half():
     network, trained = orthohash_network(6, 4, seed=0)
-    features = np.random.default_rng(1).normal(size=(50, 6)).astype(np.float32)
+    rng = np.random.default_rng(1)
+    features = rng.normal(size=(50, 6)).astype(np.float32)
     for _ in range(60):  # the running statistics of batch norm reach those of the batch
-        before = trained(features, training=True)
+        mask = (rng.random((50, 512)) > 0.3).astype(np.float32) / np.float32(0.7)
+        before = trained([features, mask], training=True)
     assert np.abs(before.numpy().mean(axis=0)).max() < 1e-5
-    outputs, activations = trained(features).numpy(), network(features).numpy()
+    outputs, activations = trained([features, np.ones_like(mask)]).numpy(), network(features).numpy()
     assert ((outputs > 0) == (activations > 0.5)).all()
     assert (np.abs(outputs.mean(axis=0)) < 0.5).all()  # near 0; dropout moved the running mean a little
 
 
-def test_orthohash_drops_a_part_of_the_hidden_layer_only_while_training():
-    _, trained = orthohash_network(6, 4, seed=0)
+@pytest.mark.parametrize(("precision", "tolerated"), [("float32", 1e-5), ("bfloat16", 2e-2)])
+def test_the_mask_of_orthohash_multiplies_the_hidden_layer(precision, tolerated):
+    network, trained = orthohash_network(6, 4, 0, precision)
+    rng = np.random.default_rng(1)
+    features, mask = rng.normal(size=(20, 6)).astype(np.float32), rng.integers(0, 2, (20, 512)) * np.float32(2)
+    kernel, bias, to_bits, *_ = network.get_weights()  # the bits' bias is 0, batch norm's mean 0 and its variance 1
+    hidden = features @ kernel + bias
+    expected = (np.where(hidden > 0, hidden, 0.2 * hidden) * mask) @ to_bits / np.sqrt(1 + 1e-3)
+    outputs = trained([tf.constant(features), tf.constant(mask, trained.inputs[1].dtype)])
+    assert trained.inputs[1].dtype == precision
+    np.testing.assert_allclose(outputs.numpy(), expected, atol=tolerated * np.abs(expected).max())
+
+
+def test_saved_orthohash_has_no_mask_and_loads_in_safe_mode_with_nothing_but_keras(tmp_path):
+    network, trained = orthohash_network(6, 4, seed=0)
     features = np.random.default_rng(1).normal(size=(20, 6)).astype(np.float32)
-    assert (trained(features).numpy() == trained(features).numpy()).all()
-    assert (trained(features, training=True).numpy() != trained(features, training=True).numpy()).any()
+    trained([features, np.ones((20, 512), np.float32)], training=True)
+    network.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True, compile=False)
+    assert (loaded(features).numpy() == network(features).numpy()).all()
+    names = ["features", "hidden", "leaky", "bits", "centre", "activations"]
+    assert [layer.name for layer in loaded.layers] == names
+    paths = [*(f"{layer}/{name}" for layer in ("hidden", "bits") for name in ("kernel", "bias"))]
+    norm = [f"centre/{name}" for name in ("gamma", "beta", "moving_mean", "moving_variance")]
+    assert [variable.path for variable in loaded.variables] == paths + norm
 
 
 @pytest.mark.parametrize("build", [published_network, lambda *rest: orthohash_network(*rest)[0]])

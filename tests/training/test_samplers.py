@@ -102,6 +102,41 @@ def test_uniform_batches_reach_every_image_about_equally():
     assert (draw(sampler, 70) != draw(uniform_sampler(np.arange(10), 25, seed=4), 70)).any()
 
 
+@pytest.mark.parametrize("build", [triplet_sampler, uniform_sampler])
+@pytest.mark.parametrize("counts", [[60] * 21, [1, 2, 3, 50]], ids=["equal", "uneven"])
+def test_xla_draws_the_same_batches(build, counts):
+    sampler = build(np.repeat(np.arange(len(counts)), counts), 30, seed=3)
+    with_xla, without = (tf.function(sampler, jit_compile=jit) for jit in (True, False))
+    for number in (0, 1, 157):
+        drawn = sampler(tf.constant(number, tf.int64)).numpy()
+        assert (with_xla(tf.constant(number, tf.int64)).numpy() == drawn).all()
+        assert (without(tf.constant(number, tf.int64)).numpy() == drawn).all()
+
+
+@pytest.mark.parametrize("values", [[0], [-(2**31)], [2**31 - 1], [-(2**31), 0, 2**31 - 1]], ids=str)
+def test_equal_and_extreme_keys_still_make_correct_triplets_and_the_same_with_xla(monkeypatch, values):
+    keys = np.random.default_rng(0).choice(np.array(values, np.int32), (BLOCK, 2 + 2 * 9))
+    monkeypatch.setattr("mhcln.training.samplers.integers", lambda *_: tf.constant(keys))
+    labels = np.repeat(np.arange(3), [2, 5, 9])
+    sampler = triplet_sampler(labels, 12, seed=0)
+    rows = sampler(tf.constant(0, tf.int64)).numpy()
+    assert (tf.function(sampler, jit_compile=True)(tf.constant(0, tf.int64)).numpy() == rows).all()
+    for batch in rows:
+        anchors, positives, negatives = parts(batch)
+        assert len({*labels[anchors], *labels[positives]}) == len({*labels[negatives]}) == 1
+        assert labels[anchors[0]] != labels[negatives[0]]
+        assert (anchors != positives).all()
+        assert len({*anchors}) == min(4, (labels == labels[anchors[0]]).sum())
+
+
+def test_every_order_of_a_class_is_as_likely_as_any_other():
+    sampler = triplet_sampler(np.array([0, 0, 0, 1]), 9, seed=2)
+    rows = np.concatenate([sampler(tf.constant(number, tf.int64)).numpy() for number in range(94)])[:6000]
+    seen = Counter(tuple(anchors) for anchors in rows[:, :3].tolist())
+    assert len(seen) == 6
+    assert sum((count - 1000) ** 2 / 1000 for count in seen.values()) < 20.5  # 5 degrees of freedom, p = 0.001
+
+
 def test_uniform_batches_need_two_classes():
     with pytest.raises(UserError, match="one class"):
         uniform_sampler(np.zeros(9, int), 3, seed=0)

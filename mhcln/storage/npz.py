@@ -1,0 +1,125 @@
+"""What `.npz` files hold: arrays of plain numbers and text, and a checksum of which arrays there are.
+
+Headers of arrays are read by one pattern, dtypes by a short list: nothing is evaluated, unpickled or taken on trust.
+"""
+
+import hashlib
+import io
+import math
+import re
+import sys
+import zipfile
+from collections.abc import Collection, Iterable, Mapping
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mhcln.storage.zip_members import Content, DamagedError, Member, open_member, read_directory
+
+AnyArray = NDArray[Any]
+
+CHECKSUM = "checksum"  # name of the array that the others are checked against
+ENDING = ".npy"
+# Arrays above this size may not be a hundred times what the file takes: real features expand about twofold.
+BOMB_BYTES = 64 * 2**20
+BOMB_RATIO = 100
+
+_VERSIONS = {b"\x93NUMPY\1\0": 2, b"\x93NUMPY\2\0": 4}  # bytes of the length of the header
+_HEADER_BYTES = 10_000  # the limit of numpy.lib.format
+# What numpy.lib.format writes of every dtype without fields. A shape is (), (3,), (3, 4) and so on.
+_HEADER = re.compile(
+    r"\{'descr': '([^']*)', 'fortran_order': (True|False), 'shape': \(((?:\d{1,18}, ?)*(?:\d{1,18})?)\),? ?\} *\n"
+)
+_DTYPE = re.compile(r"[<>|=]?(?:[iu][1248]|f[248]|U\d{1,7})")
+_MOST_DIMENSIONS = 8
+
+
+def write_arrays(handle: IO[bytes], arrays: Mapping[str, Any]) -> None:
+    """Write named arrays as `numpy.savez` does, and behind them the checksum of their names and contents."""
+    with zipfile.ZipFile(handle, "w") as archive:
+        for name, value in arrays.items():
+            _write_array(archive, name, value)
+        written = [(info.filename, info.file_size, info.CRC) for info in archive.infolist()]
+        _write_array(archive, CHECKSUM, _checksum(written))
+
+
+def _write_array(archive: zipfile.ZipFile, name: str, value: object) -> None:
+    with archive.open(name + ENDING, "w", force_zip64=True) as stream:
+        np.lib.format.write_array(stream, np.asanyarray(value), allow_pickle=False)
+
+
+def _checksum(members: Iterable[tuple[str, int, int]]) -> str:
+    """Return the hex SHA-256 of name, size and CRC-32 of each member."""
+    lines = sorted(f"{name} {size} {crc:08x}\n" for name, size, crc in members)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def read_arrays(handle: io.BufferedReader, names: Collection[str] | None) -> dict[str, AnyArray]:
+    """Read arrays by name. Files that other programs wrote, or earlier versions, carry no checksum and need none.
+
+    Args:
+        handle: The file.
+        names: Arrays to read, all if None. Those that the file lacks are left out of what is returned.
+
+    Raises:
+        DamagedError: It is not an archive of plain arrays, or does not hold what it claims.
+    """
+    length = handle.seek(0, io.SEEK_END)
+    members = {name.removesuffix(ENDING): member for name, member in _members(handle, length).items()}
+    checksum = members.pop(CHECKSUM, None)
+    if checksum is not None:
+        there = ((f"{name}{ENDING}", member.size, member.crc) for name, member in members.items())
+        if _read_array(handle, checksum).tolist() != _checksum(there):
+            raise DamagedError("its arrays are not those that were written")
+    wanted = list(members) if names is None else [name for name in names if name in members]
+    total = sum(members[name].size for name in wanted)
+    if total > max(BOMB_BYTES, BOMB_RATIO * length):
+        raise DamagedError(f"it claims {total} bytes out of {length}")
+    return {name: _read_array(handle, members[name]) for name in wanted}
+
+
+def _members(handle: io.BufferedReader, length: int) -> dict[str, Member]:
+    found = {member.name.decode("utf-8", "backslashreplace"): member for member in read_directory(handle, length)}
+    return {name: member for name, member in found.items() if name.endswith(ENDING)}
+
+
+def _read_array(handle: io.BufferedReader, member: Member) -> AnyArray:
+    content = open_member(handle, member)
+    shape, fortran_order, dtype = _read_header(content, member)
+    count = math.prod(shape)
+    # Sides beside one of 0 are bounded too: NumPy fails on an empty array whose other sides are beyond all memory.
+    room = math.prod(side or 1 for side in shape) * dtype.itemsize
+    if not dtype.itemsize or count * dtype.itemsize != content.left or room > sys.maxsize:
+        raise DamagedError(f"{member} does not hold the {shape} {dtype} that it claims")
+    data = np.empty(count, dtype)
+    if count:
+        content.fill(data.view(np.uint8).data)
+    content.finish()
+    if dtype.kind == "U":  # NumPy fails on a letter beyond the last of Unicode, wherever it is first used
+        letters = data.view(f"{dtype.byteorder}u4")
+        if letters.max(initial=0) > sys.maxunicode:
+            raise DamagedError(f"{str(member).removesuffix(ENDING)} is not text")
+    return data.reshape(shape, order="F" if fortran_order else "C")
+
+
+def _read_header(content: Content, member: Member) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, order and dtype of an array, which must be of plain numbers or text."""
+    start = content.take(8)
+    if start not in _VERSIONS:
+        raise DamagedError(f"{member} is not an array")
+    length = int.from_bytes(content.take(_VERSIONS[start]), "little")
+    if length > _HEADER_BYTES:
+        raise DamagedError(f"{member} has a header of {length} bytes")
+    found = _HEADER.fullmatch(content.take(length).decode("latin-1"))
+    if not found:
+        raise DamagedError(f"{member} is not an array of plain numbers or text")
+    kind, order, sides = found.groups()
+    if not _DTYPE.fullmatch(kind):
+        raise DamagedError(
+            f"{member} holds {'Python objects' if 'O' in kind else repr(kind)}, not plain numbers or text"
+        )
+    shape = tuple(int(side) for side in sides.split(",") if side.strip())
+    if len(shape) > _MOST_DIMENSIONS:
+        raise DamagedError(f"{member} has {len(shape)} dimensions")
+    return shape, order == "True", np.dtype(kind)
