@@ -49,9 +49,13 @@ def draw_images(folder: Path, class_names: Sequence[str], seed: int) -> Path:
 
 
 def mistake(status: int, errors: str) -> str | None:
-    """Return what is wrong with how a script ended: neither well nor with one line about a user's mistake."""
+    """Return what is wrong with how a script ended: neither well nor with one line about a user's mistake.
+
+    An error of the operating system is one line too, but no mistake of a user here.
+    """
     lines = [line for line in errors.splitlines() if not line.startswith("warning: ")]
-    return None if (status, len(lines)) in ((0, 0), (2, 1)) else f"exit status {status}, stderr: {errors}"
+    good = (status, len(lines)) in ((0, 0), (2, 1)) and "nothing half-written was left" not in errors
+    return None if good else f"exit status {status}, stderr: {errors}"
 
 
 def wait(process: subprocess.Popen, dump_dir: Path, seconds: float | None, changes: int | None) -> None:

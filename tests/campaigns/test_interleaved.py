@@ -25,6 +25,8 @@ CAMPAIGN = int(os.environ.get("MHCLN_CAMPAIGN", "2"))
 SEED = os.environ.get("MHCLN_CAMPAIGN_SEED", "0")
 MOST_FAILURES = 40
 LONGEST_OFFSET = 4.0  # seconds; TensorFlow takes three to load
+LONGEST_OFFSET_OF_QUICK = 0.4  # after an action that does without TensorFlow
+QUICK = ("split", "evaluate", "table")
 MOST_CHANGES = 10  # of the dump folder by one action
 LIMIT = 300  # seconds
 IMAGES = {"a": ("beach", "forest", "harbor"), "b": ("beach", "forest", "harbor"), "c": ("beach", "river")}
@@ -84,7 +86,8 @@ class Pair:
     @classmethod
     def draw(cls, rng: random.Random) -> "Pair":
         actions = rng.choice(list(ACTIONS)), rng.choice(list(ACTIONS))
-        seconds, changes = rng.uniform(0, LONGEST_OFFSET), rng.randint(1, MOST_CHANGES)
+        longest = LONGEST_OFFSET_OF_QUICK if actions[0].startswith(QUICK) else LONGEST_OFFSET
+        seconds, changes = rng.uniform(0, longest), rng.randint(1, MOST_CHANGES)
         stops, by_changes = rng.random() < 0.5, rng.random() < 0.5
         return cls(actions, None, changes, stops) if stops and by_changes else cls(actions, seconds, None, stops)
 
