@@ -30,12 +30,10 @@ class Device:
     Attributes:
         name: Name of the card, or "CPU".
         is_gpu: Whether it is a card.
-        xla: Whether the training loop is compiled by XLA.
     """
 
     name: str
     is_gpu: bool = False
-    xla: bool = False
 
     def __str__(self) -> str:
         return self.name if self.is_gpu else f"{self.name}, {threads()} threads"
@@ -90,18 +88,33 @@ def open_device(choice: str, console: Console) -> Device:
         tf.config.set_visible_devices(opened, "GPU")
         if opened:
             tf.config.experimental.enable_op_determinism()  # a processor is deterministic without it
-    return current_device(console)
+    return current_device()
 
 
-def current_device(console: Console) -> Device:
-    """Return what TensorFlow runs on in this process, whoever chose it; warns if XLA does not work on a card."""
-    cards = tf.config.get_visible_devices("GPU")
-    if not cards:
-        return Device("CPU")
+def current_device() -> Device:
+    """Return what TensorFlow runs on in this process, whoever chose it."""
+    cards = _visible_cards()
+    return Device(_name(cards[0]), is_gpu=True) if cards else Device("CPU")
+
+
+def _visible_cards() -> Sequence[tf.config.PhysicalDevice]:
+    found: Sequence[tf.config.PhysicalDevice] = tf.config.get_visible_devices("GPU")
+    return found
+
+
+def uses_gpu() -> bool:
+    """Return whether TensorFlow runs on a card."""
+    return bool(_visible_cards())
+
+
+def trains_with_xla(console: Console) -> bool:
+    """Return whether the training loop is to be compiled by XLA: on a card if it works there; warns if it does not."""
+    if not uses_gpu():
+        return False
     failure = _xla_failure()
     if failure:
         console.warn(f"XLA does not work on this card, training goes on without it, more slowly ({failure})")
-    return Device(_name(cards[0]), is_gpu=True, xla=failure is None)
+    return failure is None
 
 
 def threads() -> int:
@@ -111,8 +124,7 @@ def threads() -> int:
 
 def has_tf32() -> bool:
     """Return whether TensorFlow runs on a card that has TF32."""
-    cards = tf.config.get_visible_devices("GPU")
-    return bool(cards) and _capability(cards[0]) >= TF32_CAPABILITY
+    return any(_capability(card) >= TF32_CAPABILITY for card in _visible_cards()[:1])
 
 
 def check_precision(precision: str) -> None:
@@ -191,9 +203,14 @@ def _why_no_card() -> str:
 
 def reason_in_log(log: str) -> str:
     """Return the line of TensorFlow's log that says why it uses no card."""
-    lines = re.findall(r"^([IWE])\d{4} .*?\] (.*(?:cuda|gpu|cudnn|libdevice).*)$", log, re.IGNORECASE | re.MULTILINE)
+    lines = [(level, text) for level, text in _log_lines(log) if re.search("cuda|gpu|cudnn|libdevice", text, re.I)]
     worst = sorted(lines, key=lambda line: "EWI".index(line[0]))  # stable: the first of the worst
     return worst[0][1] if worst else "it does not say why"
+
+
+def _log_lines(log: str) -> list[tuple[str, str]]:
+    """Return level ("I", "W" or "E") and text of each line of TensorFlow's log."""
+    return re.findall(r"^([IWE])\d{4} .*?\] (.*)$", log, re.MULTILINE)
 
 
 @functools.cache
@@ -222,9 +239,9 @@ def explained(advice: str, console: Console) -> Iterator[None]:
     except tf.errors.ResourceExhaustedError as error:
         raise UserError(f"the device has no memory left ({_first_line(error)}); take {advice}") from error
     except tf.errors.OpError as error:
-        if not tf.config.get_visible_devices("GPU"):
+        if not uses_gpu():
             raise  # a processor does not fail: this is a fault of ours
-        for complaint in re.findall(r"^[WE]\d{4} .*?\] (.*)$", startup_output(), re.MULTILINE):
+        for complaint in [text for level, text in _log_lines(startup_output()) if level != "I"]:
             console.warn(f"TensorFlow, when it was loaded: {complaint}")
         raise UserError(
             f"the GPU failed ({_first_line(error)}); check its driver, CUDA and cuDNN ({INSTALL}), or go on with "

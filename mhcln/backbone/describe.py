@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mhcln import device
 from mhcln.backbone.backbone import Backbone
 from mhcln.backbone.loader import Batch, load_batches
 from mhcln.console import Console
@@ -40,16 +41,12 @@ class Described:
 
 def default_batch_size() -> int:
     """Return the images per run of the network, if the user does not say it."""
-    return BATCH_SIZE_ON_GPU if _has_gpu() else BATCH_SIZE
+    return BATCH_SIZE_ON_GPU if device.uses_gpu() else BATCH_SIZE
 
 
 def in_flight() -> int:
     """Return how many batches are with the device at a time."""
-    return IN_FLIGHT_ON_GPU if _has_gpu() else IN_FLIGHT
-
-
-def _has_gpu() -> bool:
-    return bool(tf.config.get_visible_devices("GPU"))
+    return IN_FLIGHT_ON_GPU if device.uses_gpu() else IN_FLIGHT
 
 
 def describe(

@@ -15,7 +15,7 @@ from mhcln.backbone.backbone import Backbone, open_backbone
 from mhcln.backbone.describe import default_batch_size, described, in_flight
 from mhcln.backbone.loader import Batch, load_batches
 from mhcln.backbone.recipe import BackboneOptions
-from mhcln.console import Console, Quiet, UserError, deferred_signals
+from mhcln.console import Console, UserError, deferred_signals
 from mhcln.data import folders
 from mhcln.data.folders import Scan
 from mhcln.data.images import ImageError
@@ -227,7 +227,7 @@ def _collect(
     problems: dict[int, str],
 ) -> Features:
     """Put the features of all images that can be read together; empties `computed`, which would take memory twice."""
-    job, device = partial.job, current_device(Quiet())
+    job, device = partial.job, current_device()
     kept = [row for row in range(len(job.paths)) if row not in problems]
     vectors = np.concatenate(
         [computed.pop(batch) if batch in computed else partial.features(batch) for batch in range(job.batches)]

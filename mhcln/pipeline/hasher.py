@@ -14,7 +14,7 @@ from mhcln.backbone.describe import describe
 from mhcln.backbone.recipe import Recipe
 from mhcln.console import Console, Quiet, UserError
 from mhcln.data import splits
-from mhcln.device import check_precision, current_device, tf32
+from mhcln.device import check_precision, tf32, trains_with_xla
 from mhcln.hamming.codes import binarise, pack
 from mhcln.pipeline.training_setup import TrainingData, codes_of, prepare, trained_network
 from mhcln.quiet_tensorflow import keras
@@ -151,7 +151,7 @@ def fit(features: Features, split: Split, config: TrainConfig, console: Console 
     splits.check(split, features.images.paths, Path("split"))
     data = TrainingData.of(features, split)
     check_precision(config.precision)
-    learner, validation = prepare(data, config, current_device(console), console)
+    learner, validation = prepare(data, config, trains_with_xla(console), console)
     with tf32(config.precision == "tf32"):
         loop.train(learner, Progress(), config.iterations, console, validation=validation)
     network = trained_network(learner, config, validation)

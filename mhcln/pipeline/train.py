@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mhcln.console import Console, UserError
 from mhcln.data import datasets, splits
-from mhcln.device import Device, check_precision, explained, open_device, tf32, versions
+from mhcln.device import check_precision, current_device, explained, open_device, tf32, trains_with_xla, versions
 from mhcln.pipeline.training_setup import TrainingData, codes_of, prepare, trained_network
 from mhcln.quiet_tensorflow import keras
 from mhcln.storage import formats, layout, runs
@@ -64,11 +64,12 @@ def train_runs(options: TrainOptions, console: Console) -> None:
     iterations = options.iterations or usual_iterations(options.config.loss, features.images)
     device = open_device(options.device, console)
     check_precision(options.config.precision)
-    console.say(f"device: {device}, {options.config.precision}{', XLA' if device.xla else ''}")
+    compile_with_xla = trains_with_xla(console)
+    console.say(f"device: {device}, {options.config.precision}{', XLA' if compile_with_xla else ''}")
     for bits in options.bits:
         for seed in options.seeds:
             config = dataclasses.replace(options.config, bits=bits, seed=seed, iterations=iterations)
-            _train_one(options, config, features, device, console)
+            _train_one(options, config, features, compile_with_xla, console)
 
 
 def usual_iterations(loss: str, images: ImageTable) -> int:
@@ -87,7 +88,7 @@ def _check_options(options: TrainOptions) -> None:
 
 
 def _train_one(
-    options: TrainOptions, config: TrainConfig, features: Features, device: Device, console: Console
+    options: TrainOptions, config: TrainConfig, features: Features, compile_with_xla: bool, console: Console
 ) -> None:
     """Train one run, or say that this was done before."""
     split_file, split, split_sha256 = formats.split_for_seed(options.dump_dir, config.seed)
@@ -98,7 +99,7 @@ def _train_one(
     record = RunRecord(dataclasses.replace(inputs, contaminated=contaminated), config)
     seed = config.seed if len(options.seeds) > 1 else None
     folder = options.dump_dir / (options.run_name or layout.run_name(config.bits, config.loss, seed))
-    job = _Job(folder, record, data, options.save_seconds)
+    job = _Job(folder, record, data, options.save_seconds, compile_with_xla)
     with locked(folder):
         outcome = runs.find_finished(folder, record, job.can_go_on)
         done = outcome and (outcome.iterations_done or config.iterations)
@@ -106,17 +107,18 @@ def _train_one(
             console.say(f"{folder} is done already: {done} iterations, nothing to do")
             return
         with explained("a smaller --BATCH_SIZE", console):
-            _train_run(job, device, options.finish, console)
+            _train_run(job, options.finish, console)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    """A run to train: where, what, on which data, and how often its state is saved."""
+    """A run to train: where, what, on which data, how often its state is saved, and whether XLA compiles its loop."""
 
     folder: Path
     record: RunRecord
     data: TrainingData
     save_seconds: float
+    compile_with_xla: bool
 
     @property
     def can_go_on(self) -> bool:
@@ -154,10 +156,10 @@ def _describe_inputs(data: TrainingData, split: Split) -> RunInputs:
     )
 
 
-def _train_run(job: _Job, device: Device, finish: bool, console: Console) -> None:
+def _train_run(job: _Job, finish: bool, console: Console) -> None:
     """Train or continue a run, or finish it where it stands, and write its files."""
-    config, folder, checkpoint = job.record.config, job.folder, job.checkpoint
-    learner, validation = prepare(job.data, config, device, console)
+    config, folder, checkpoint, device = job.record.config, job.folder, job.checkpoint, current_device()
+    learner, validation = prepare(job.data, config, job.compile_with_xla, console)
     if finish and checkpoint.load() is None:
         raise UserError(f"{folder} has no interrupted training to --finish; train it without that flag")
     runs.write_record(folder, job.record)

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from mhcln.console import Console, UserError
 from mhcln.data import splits
-from mhcln.device import Device
 from mhcln.hamming.codes import binarise, pack
 from mhcln.quiet_tensorflow import keras
 from mhcln.storage.formats import Codes, Features, Split
@@ -48,14 +47,14 @@ class TrainingData:
 
 
 def prepare(
-    data: TrainingData, config: TrainConfig, device: Device, console: Console
+    data: TrainingData, config: TrainConfig, compile_with_xla: bool, console: Console
 ) -> tuple[Learner, Validation | None]:
     """Build what is trained: the learner on the training images, and the validation on those held back.
 
     Args:
         data: Features and split.
         config: How to train.
-        device: What to train on.
+        compile_with_xla: Whether XLA compiles the training loop.
         console: Where it is reported if the images do not suit the method.
 
     Raises:
@@ -74,7 +73,7 @@ def prepare(
     training_vectors, labels = vectors[rows], images.labels[rows]
     _warn_of_images(training_vectors, labels, images.class_names, method.needs_pairs, console)
     built = method.build(config, labels, vectors.shape[1])
-    return Learner(built, training_vectors, labels, compile_with_xla=device.xla), validation
+    return Learner(built, training_vectors, labels, compile_with_xla), validation
 
 
 def _warn_of_images(

@@ -21,7 +21,6 @@ import pytest
 from conftest import REPO_ROOT
 from PIL import Image
 
-from mhcln.backbone import describe as describing
 from mhcln.backbone.backbone import Backbone, open_backbone
 from mhcln.backbone.describe import describe
 from mhcln.backbone.recipe import BackboneOptions
@@ -67,7 +66,7 @@ def images_dir(tmp_path) -> Path:
 @pytest.fixture(params=["processor", "GPU"])
 def device(request, monkeypatch) -> None:
     """What extraction believes to run on: with a GPU, a batch starts before the one before it is fetched."""
-    monkeypatch.setattr(describing, "_has_gpu", lambda: request.param == "GPU")
+    monkeypatch.setattr("mhcln.device.uses_gpu", lambda: request.param == "GPU")
 
 
 def extracted(images_dir, backbone, dump_dir, console, batch_size=4, skip_broken=False) -> Features:
@@ -217,7 +216,7 @@ def test_the_batch_size_is_chosen_for_the_device(tmp_path, images_dir, backbone,
     assert (
         extracted(images_dir, backbone, tmp_path / "dump", console, batch_size=32).images.inputs == whole.images.inputs
     )
-    monkeypatch.setattr(describing, "_has_gpu", lambda: True)
+    monkeypatch.setattr("mhcln.device.uses_gpu", lambda: True)
     on_gpu = extracted(images_dir, backbone, tmp_path / "gpu", console, batch_size=None)
     assert on_gpu.images.inputs != whole.images.inputs
     explicit = extracted(images_dir, backbone, tmp_path / "explicit", console, batch_size=128)
