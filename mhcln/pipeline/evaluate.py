@@ -89,6 +89,7 @@ def measure(run: Run, k: int, archive: str) -> tuple[Evaluation, Results]:
         inputs=run.inputs,
         config=run.config,
         bits=run.codes.bits,
+        iterations_done=run.outcome.iterations_done if run.outcome else None,
         training_seconds=run.outcome.seconds if run.outcome else None,
         device=run.outcome.device if run.outcome else None,
         tensorflow=run.outcome.tensorflow if run.outcome else None,

@@ -95,15 +95,17 @@ def _train_one(
     _check_ratio(options.train_test_split, split.train_test_split, split_file)
     contaminated = splits.check(split, features.images.paths, split_file)
     data = TrainingData.of(features, split)
-    inputs = dataclasses.replace(_describe_inputs(data, split), split_file=split_file.name, split_sha256=split_sha256)
-    record = RunRecord(dataclasses.replace(inputs, contaminated=contaminated), config)
+    inputs = dataclasses.replace(
+        _describe_inputs(data, split), split_file=split_file.name, split_sha256=split_sha256, contaminated=contaminated
+    )
+    record = RunRecord(inputs, config)
     seed = config.seed if len(options.seeds) > 1 else None
     folder = options.dump_dir / (options.run_name or layout.run_name(config.bits, config.loss, seed))
     job = _Job(folder, record, data, options.save_seconds, compile_with_xla)
     with locked(folder):
         outcome = runs.find_finished(folder, record, job.can_go_on)
         done = outcome and (outcome.iterations_done or config.iterations)
-        if outcome and (options.finish or done == config.iterations or config.patience):
+        if outcome and (options.finish or done == config.iterations):
             console.say(f"{folder} is done already: {done} iterations, nothing to do")
             return
         with explained("a smaller --BATCH_SIZE", console):
@@ -160,10 +162,10 @@ def _train_run(job: _Job, finish: bool, console: Console) -> None:
     """Train or continue a run, or finish it where it stands, and write its files."""
     config, folder, checkpoint, device = job.record.config, job.folder, job.checkpoint, current_device()
     learner, validation = prepare(job.data, config, job.compile_with_xla, console)
-    if finish and checkpoint.load() is None:
+    progress = loop.resume(learner, checkpoint, console, validation)
+    if finish and not learner.iteration:
         raise UserError(f"{folder} has no interrupted training to --finish; train it without that flag")
     runs.write_record(folder, job.record)
-    progress = loop.resume(learner, checkpoint, console, validation)
     goal = learner.iteration if finish else config.iterations
     with tf32(config.precision == "tf32"):
         loop.train(learner, progress, goal, console, checkpoint, validation, folder.name)
@@ -178,7 +180,7 @@ def _train_run(job: _Job, finish: bool, console: Console) -> None:
         seconds=round(progress.seconds, 3),
         device=device.name,
         **vars(versions(device)),
-        iterations_done=learner.iteration if learner.iteration < config.iterations else None,
+        iterations_done=learner.iteration if finish else None,
         best_iteration=validation.best_iteration if validation else None,
         best_validation=validation.best if validation else None,
     )

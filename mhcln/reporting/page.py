@@ -41,7 +41,7 @@ HISTORY_POINTS = 400  # a chart is 300 pixels wide
 RADII = 10  # the table of radii has 0 to 10, and the largest
 SETUP = (  # keys of results.json
     *("extractor", "split_rule", "split_ratio", "split_seed", "contaminated", "loss", "alpha", "batch_size"),
-    *("iterations", "seed", "precision", "training_seconds", "tensorflow", "device", "codes_sha256"),
+    *("iterations", "iterations_done", "seed", "precision", "training_seconds", "tensorflow", "device", "codes_sha256"),
 )
 
 _number = functools.partial(summary.number, missing="–", separator=",")

@@ -10,7 +10,10 @@ from mhcln.storage.results import Results
 CLEAN, UNKNOWN, CONTAMINATED, PUBLISHED = "clean", "unknown", "CONTAMINATED", "as published"
 # What two runs must agree on to be averaged, beside the archive and whether they are contaminated; bits and seed are
 # what the table varies.
-_SAME = ("dataset", "loss", "extractor", "split_rule", "split_ratio", "iterations", "batch_size", "alpha", "precision")
+_SAME = (
+    *("dataset", "loss", "extractor", "split_rule", "split_ratio", "iterations", "iterations_done", "batch_size"),
+    *("alpha", "precision"),
+)
 CSV_COLUMNS = ("dataset", "method", "split", "bits", "metric", "mean", "std", "count", "setup")
 
 
@@ -118,7 +121,8 @@ def _note(results: Results) -> str:
     if inputs.split_ratio:
         parts.append(f"{inputs.split_ratio:.0%} train ({inputs.split_rule})")
     if config:
-        parts += [f"{config.iterations:,} iterations", f"batch {config.batch_size}"]
+        done = f"{results.iterations_done:,} of " if results.iterations_done is not None else ""
+        parts += [f"{done}{config.iterations:,} iterations", f"batch {config.batch_size}"]
         parts += [f"ALPHA {config.alpha:g}", config.precision]
     parts += [f"searched: {results.archive}", f"features: {inputs.extractor or 'unknown'}"]
     return ", ".join(parts)

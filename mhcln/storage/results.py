@@ -69,6 +69,7 @@ class Results:
         search_seconds: How long the evaluation took.
         definitions: The meaning of each key.
         costs: Features, activations and codes side by side, as far as they are there.
+        iterations_done: Iterations that were run, if `trainer.py --finish` ended the run; None otherwise.
     """
 
     run: str
@@ -94,6 +95,7 @@ class Results:
     search_seconds: float
     definitions: dict[str, str]
     costs: list[Cost]
+    iterations_done: int | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return the flat keys of `results.json`, in the order of the fields."""
@@ -118,10 +120,11 @@ class Results:
         """Take apart the flat keys of `results.json`; raises UserError if one is missing."""
         made = Source(path, layout.EVALUATE)
         flat = {field.name for field in dataclasses.fields(cls)} - {"metrics", "inputs", "config"}
-        missing = sorted(flat - content.keys())
+        missing = sorted(flat - content.keys() - {"iterations_done"})  # which earlier versions did not write
         if missing:
             raise UserError(f"{path} does not say {missing[0]!r}; make it again with {layout.EVALUATE}")
         types = {**typing.get_type_hints(cls), "confused_pairs": list[Entry], "costs": list[Entry]}
+        flat &= content.keys()
         for name in sorted(flat):
             made.require_type(name, content[name], types[name])
         setup = vars(RunInputs()).keys() | vars(TrainConfig()).keys()

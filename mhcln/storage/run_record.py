@@ -71,7 +71,7 @@ class Outcome:
         cudnn: On a GPU: version of cuDNN that TensorFlow was built for.
         driver: On a GPU: version of NVIDIA's driver.
         files: SHA-256 of each file of the run.
-        iterations_done: Iterations that were run, if these are fewer than the configuration's; None otherwise.
+        iterations_done: Iterations that were run, if `trainer.py --finish` ended the run; None otherwise.
         best_iteration: With validation: the iteration whose network was kept.
         best_validation: With validation: its mAP@20 on the held-back images.
     """

@@ -58,9 +58,10 @@ def find_finished(run_dir: Path, record: RunRecord, open_ended: bool = False) ->
     found = read_record(run_dir)
     old, new = found.configuration(), record.configuration()
     differing = [name for name in sorted(new) if old[name] != new[name]]
-    if differing == ["iterations"] and found.config.iterations < record.config.iterations:
-        if open_ended:
-            return None
+    longer = differing == ["iterations"] and found.config.iterations < record.config.iterations
+    if longer and open_ended:
+        return None
+    if longer and found.outcome is not None:
         raise UserError(
             f"{run_dir} holds a run of {found.config.iterations} iterations, over which the learning rate of "
             f"{record.config.loss} has fallen to 0, so that it cannot be trained on; choose another --run_name, or "

@@ -52,6 +52,16 @@ def test_two_classes_in_a_folder_of_that_name_do_not_stand_beside_published_figu
     assert "as published" not in evaluate(f"--dump_dir={tmp_path}", "--table").stdout
 
 
+def test_a_run_that_was_ended_before_its_time_says_so(tmp_path, evaluate):
+    write_run(tmp_path, run={"iterations": 300, "iterations_done": 100})
+    flags = [f"--dump_dir={tmp_path}", "--k=5"]
+    assert "100 of 300 iterations" in evaluate(*flags, "--table").stdout
+    evaluate(*flags, "--interval=0")
+    assert read_results(tmp_path / "K8").iterations_done == 100
+    report = (tmp_path / "K8" / "report.html").read_text(encoding="utf-8")
+    assert "<dt>iterations done</dt><dd>100</dd>" in report
+
+
 def test_the_table_takes_results_that_answer_the_same_question(tmp_path, evaluate):
     write_run(tmp_path, run={"dataset": "mine"})
     flags = [f"--dump_dir={tmp_path}", "--k=5"]

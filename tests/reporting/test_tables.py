@@ -39,6 +39,7 @@ def test_seeds_share_a_row_and_bits_a_column():
         {"contaminated": None},
         {"extractor": "other"},
         {"iterations": 500},
+        {"iterations_done": 500},
         {"alpha": 0.3},
         {"split_ratio": 0.8},
         {"archive": "all"},
