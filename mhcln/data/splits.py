@@ -117,7 +117,7 @@ def split_from_folders(paths: Sequence[str]) -> Split:
     train, test = parts.get("train"), parts.get("test") or parts.get("val")
     if not train or not test:
         raise UserError("the images do not lie in folders train/ and test/; leave --rule=folders out to draw a split")
-    return Split(train, test, round(len(train) / (len(train) + len(test)), 6), 0, FOLDERS)
+    return _given(train, test, FOLDERS)
 
 
 def split_from_lists(folder: Path, paths: Sequence[str], labels: Labels) -> Split:
@@ -146,9 +146,14 @@ def split_from_lists(folder: Path, paths: Sequence[str], labels: Labels) -> Spli
     if len(pairs) > min(len({text for text, _ in pairs}), len({label for _, label in pairs})):
         raise UserError(f"{folder}: the labels in the lists do not fit the class folders; are they of this data set?")
     train, test = sides
-    split = Split(train, test, round(len(train) / max(len(train) + len(test), 1), 6), 0, LISTS)
+    split = _given(train, test, LISTS)
     check(split, paths, folder)
     return split
+
+
+def _given(train: list[str], test: list[str], rule: str) -> Split:
+    """Return a split that was not drawn; its ratio is what it comes to, its seed 0."""
+    return Split(train, test, round(len(train) / max(len(train) + len(test), 1), 6), 0, rule)
 
 
 def _read_list(path: Path) -> list[tuple[str, str]]:
