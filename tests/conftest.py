@@ -5,7 +5,6 @@ import runpy
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,12 +26,6 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the scripts that tests start inherit it
     elif not tf.config.list_physical_devices("GPU"):
         pytest.exit("--device=gpu, but TensorFlow sees no GPU", returncode=2)
-
-
-@pytest.fixture(scope="session")
-def tolerance(pytestconfig) -> Callable[[float, float], float]:
-    """A function of what a test tolerates on the processor and on a GPU, whose products add up in another order."""
-    return lambda on_cpu, on_gpu: on_gpu if pytestconfig.getoption("--device") == "gpu" else on_cpu
 
 
 @pytest.fixture(scope="session")

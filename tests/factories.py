@@ -64,6 +64,16 @@ def write_images(folder: Path, codes: Codes) -> None:
         Image.new("RGB", (16, 16), ("red", "lime", "blue")[label]).save(folder / path)
 
 
+def draw_images(folder: Path, count: int) -> list[Path]:
+    """Write small images of random colours, JPEG, TIFF and PNG by turns, each of another width."""
+    drawn = np.random.default_rng(0)
+    paths = [folder / f"image {number:02d} é.{('jpg', 'tif', 'png')[number % 3]}" for number in range(count)]
+    for number, path in enumerate(paths):
+        small = Image.fromarray(drawn.integers(0, 256, (5, 5, 3), dtype=np.uint8))
+        small.resize((40 + number, 50)).save(path)
+    return paths
+
+
 def features_of_codes(codes: Codes, rows=None) -> Features:
     """Features whose cosines rank as the codes do, +1 and -1 for each bit; of these rows, in this order."""
     rows = np.arange(len(codes.paths)) if rows is None else rows

@@ -1,10 +1,7 @@
 """Images to `features.npz`: every image of a data set goes through the backbone, batch by batch."""
 
-import contextlib
 import dataclasses
-import itertools
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mhcln.backbone.backbone import Backbone, open_backbone
-from mhcln.backbone.describe import default_batch_size, described, in_flight
-from mhcln.backbone.loader import Batch, load_batches
+from mhcln.backbone.describe import default_batch_size
 from mhcln.backbone.recipe import BackboneOptions
-from mhcln.console import Console, UserError, deferred_signals
+from mhcln.console import Console, UserError
 from mhcln.data import folders
 from mhcln.data.folders import Scan
-from mhcln.data.images import ImageError
 from mhcln.device import current_device, explained, open_device, versions
+from mhcln.pipeline.feature_batches import compute_missing
 from mhcln.storage import layout
 from mhcln.storage.files import locked, write_csv
 from mhcln.storage.formats import Features, ImageTable, read_features, read_image_table, write_features
 from mhcln.storage.partial_features import ExtractionJob, PartialFeatures
-from mhcln.storage.saver import Saver
 
 LISTED = 10  # unreadable images that a message names
 
@@ -99,7 +94,7 @@ def extract(scan: Scan, backbone: Backbone, options: ExtractOptions, console: Co
             _keep(dump_dir, scan, old, console)
             return
         started = time.monotonic()
-        problems, computed = _compute_missing(partial, backbone, options, console)
+        problems, computed = compute_missing(partial, backbone, options.skip_broken, console)
         if problems and not options.skip_broken:
             raise UserError(_unreadable(problems, job.paths))
         if len(problems) == len(job.paths):
@@ -148,75 +143,6 @@ def _classes(scan: Scan, kept: list[int]) -> dict[str, Any]:
         "class_names": list(scan.dataset.class_names),
         "dataset": scan.dataset.name,
     }
-
-
-def _compute_missing(
-    partial: PartialFeatures, backbone: Backbone, options: ExtractOptions, console: Console
-) -> tuple[dict[int, str], dict[int, NDArray[np.float32]]]:
-    """Compute and save the batches that are missing.
-
-    Returns:
-        Why which rows cannot be read, and the features of each batch that was computed.
-    """
-    job = partial.job
-    done, changes = partial.resume()
-    problems = {row: reason for found in done.values() for row, reason in found.items()}
-    finished = sum(len(job.rows(batch)) for batch in done)
-    if changes:
-        console.warn(
-            f"part-work of an interrupted run fits only in part, since {'; '.join(changes)}; the rest is dropped"
-        )
-    if done:
-        console.say(f"continuing an interrupted run: {finished:,} of {len(job.paths):,} images are done")
-    missing = [job.rows(batch) for batch in range(job.batches) if batch not in done]
-    computed = {}
-    with deferred_signals() as arrived:
-        with (
-            contextlib.closing(load_batches(_path_of(job), missing, backbone, in_flight())) as loaded,
-            Saver() as saver,
-            console.bar(len(job.paths), "extracting", "image", finished) as bar,
-        ):
-            checked = _checked(loaded, problems, arrived)
-            usable = itertools.takewhile(lambda _: options.skip_broken or not problems, checked)
-            for part in described(usable, backbone, console):
-                _check_finite(part.features, part.rows, job.paths, backbone)
-                number = part.rows.start // job.batch_size
-                computed[number] = part.features
-                saver.save(partial.save, number, part.features, _reasons(part.problems))
-                bar.update(len(part.rows))
-            for unused in checked:  # an image is broken: nothing is computed any more, only the list is completed
-                unused.release()
-                bar.update(len(unused.rows))
-        if signal := arrived():
-            raise signal
-    return problems, computed
-
-
-def _path_of(job: ExtractionJob) -> Callable[[int], Path]:
-    folder = Path(job.images_dir)
-    return lambda row: folder / job.paths[row]
-
-
-def _checked(
-    loaded: Iterator[Batch], problems: dict[int, str], arrived: Callable[[], BaseException | None]
-) -> Iterator[Batch]:
-    """Pass batches on until a signal arrives; note in `problems` why which row cannot be read."""
-    while not arrived() and (batch := next(loaded, None)):
-        problems.update(_reasons(batch.problems))
-        yield batch
-
-
-def _reasons(problems: dict[int, ImageError]) -> dict[int, str]:
-    return {row: error.reason for row, error in problems.items()}
-
-
-def _check_finite(features: NDArray[np.float32], rows: range, paths: list[str], backbone: Backbone) -> None:
-    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
-    if len(bad):
-        raise UserError(
-            f"the network gives {paths[rows[bad[0]]]} numbers that are not finite in {backbone.recipe.precision}; "
-            "use --precision=float32, or other weights"
-        )
 
 
 def _collect(

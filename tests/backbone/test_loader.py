@@ -8,7 +8,7 @@ from pathlib import Path
 import graphs
 import numpy as np
 import pytest
-from PIL import Image
+from factories import draw_images
 
 from mhcln.backbone import loader
 from mhcln.backbone.backbone import Backbone, open_backbone
@@ -28,12 +28,7 @@ def backbone(tmp_path_factory) -> Backbone:
 
 @pytest.fixture
 def paths(tmp_path) -> list[Path]:
-    drawn = np.random.default_rng(0)
-    paths = [tmp_path / f"image {number:02d} é.{('jpg', 'tif', 'png')[number % 3]}" for number in range(COUNT)]
-    for number, path in enumerate(paths):
-        small = Image.fromarray(drawn.integers(0, 256, (5, 5, 3), dtype=np.uint8))
-        small.resize((40 + number, 50)).save(path)
-    return paths
+    return draw_images(tmp_path, COUNT)
 
 
 def pixels_of(path: Path, backbone: Backbone) -> np.ndarray:
