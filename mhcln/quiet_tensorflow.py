@@ -60,9 +60,10 @@ def _load() -> str:
 def onednn_pays(features: frozenset[str]) -> bool:
     """Return whether TensorFlow's oneDNN kernels should be switched on for a processor with these features.
 
-    TensorFlow does so by itself only if there is AVX-512 VNNI or newer. With AVX2 alone the float32 network is 1.2 to 1.3
-    times as fast with them, and features move by about 1e-6. (Measured with ONEDNN_MAX_CPU_ISA=AVX2 on a newer processor,
-    where TensorFlow then fails at bfloat16, since it sees that the processor has it; no processor of AVX2 was tried.)
+    TensorFlow does so by itself only if there is AVX-512 VNNI or newer. With AVX2 alone the float32 network is 1.2 to
+    1.3 times as fast with them, and features move by about 1e-6. (Measured with ONEDNN_MAX_CPU_ISA=AVX2 on a newer
+    processor, where TensorFlow then fails at bfloat16, since it sees that the processor has it; no processor with AVX2
+    alone was tried.)
     """
     return {"avx2", "fma"} <= features
 
