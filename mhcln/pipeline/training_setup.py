@@ -18,6 +18,8 @@ from mhcln.training.learner import Learner
 from mhcln.training.methods import METHODS
 from mhcln.training.validation import Validation
 
+ALWAYS_A_BATCH = 1024  # images: a small data set may be drawn several times in one batch
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainingData:
@@ -70,10 +72,17 @@ def prepare(
         if len(watched) < splits.SMALLEST_HELD_BACK:
             raise UserError(f"--validate holds back {len(watched)} images, too few to watch; leave it out")
         validation = Validation(vectors[watched], images.labels[watched], config.patience)
+    _check_batch(config.batch_size, len(rows))
     training_vectors, labels = vectors[rows], images.labels[rows]
     _warn_of_images(training_vectors, labels, images.class_names, method.needs_pairs, console)
     built = method.build(config, labels, vectors.shape[1])
     return Learner(built, training_vectors, labels, compile_with_xla), validation
+
+
+def _check_batch(batch_size: int, images: int) -> None:
+    most = max(images, ALWAYS_A_BATCH)
+    if batch_size > most:
+        raise UserError(f"--BATCH_SIZE={batch_size} is more than the {images} training images; give at most {most}")
 
 
 def _warn_of_images(

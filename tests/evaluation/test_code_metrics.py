@@ -63,3 +63,11 @@ def test_correlation_is_pearsons():
     bits = np.random.default_rng(4).integers(0, 2, (50, 6))
     pairs = [abs(np.corrcoef(bits[:, a], bits[:, b])[0, 1]) for a, b in itertools.combinations(range(6), 2)]
     assert code_metrics.bit_correlation(bits) == pytest.approx(np.mean(pairs))
+
+
+def test_correlation_of_more_bits_than_are_in_memory_at_a_time_is_the_same(monkeypatch):
+    bits = np.random.default_rng(5).integers(0, 2, (40, 13))
+    whole = code_metrics.bit_correlation(bits)
+    for block in (1, 4, 5, 12, 13):
+        monkeypatch.setattr(code_metrics, "BLOCK", block)
+        assert code_metrics.bit_correlation(bits) == pytest.approx(whole, rel=1e-12)

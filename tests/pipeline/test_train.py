@@ -134,6 +134,7 @@ def test_the_same_seed_gives_the_same_codes_and_another_seed_others(trained):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
+        (("--BATCH_SIZE=1026", "--run_name=b"), ["--BATCH_SIZE=1026", "24 training images", "at most 1024"]),
         (("--BATCH_SIZE=9", "--ITERS=149"), ["another run", "iterations 150 there, 149 now", "--run_name"]),
         (("--BATCH_SIZE=12", "--ITERS=150"), ["batch_size 9 there, 12 now"]),
         (("--BATCH_SIZE=9", "--ITERS=150", "--ALPHA=0.3"), ["alpha 0.2 there, 0.3 now"]),
