@@ -27,7 +27,7 @@ from mhcln.storage.files import one_line
 FORMATS = ("JPEG", "PNG", "TIFF", "GIF", "BMP", "WEBP")
 MAX_PIXELS = 89_478_485  # Pillow's limit of decompression bombs: a quarter of a gibibyte as RGB
 MAX_BYTES = 2**30
-JPEG_START, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+JPEG_START = b"\xff\xd8\xff"
 # A progressive JPEG goes over all pixels several times, usually ten; a small file could ask for thousands of times.
 MAX_SCANNED = 20 * MAX_PIXELS
 MAX_SEGMENTS = 10_000
@@ -83,9 +83,10 @@ def read_image(path: Path, tiff_as_jpeg: bool) -> bytes | NDArray[np.uint8]:
             raise ImageError(path, f"{image.width}x{image.height} is more than {MAX_PIXELS:,} pixels; cut it up")
         if content.startswith(JPEG_START):
             # TensorFlow's decoder distinguishes a cut file from a damaged one only on stderr
-            if JPEG_END not in content[-4096:]:
+            scans, has_end = _scans(content)
+            if not has_end:
                 raise ImageError(path, "truncated (a JPEG without its end)")
-            if image.width * image.height * _scans(content) > MAX_SCANNED:
+            if image.width * image.height * scans > MAX_SCANNED:
                 raise ImageError(path, "damaged (a JPEG that goes over its pixels too many times)")
             return content
         is_tiff = image.format == "TIFF"
@@ -101,13 +102,16 @@ def read_image(path: Path, tiff_as_jpeg: bool) -> bytes | NDArray[np.uint8]:
         raise ImageError(path, f"damaged ({one_line(error) or type(error).__name__})") from error
 
 
-def _scans(jpeg: bytes) -> int:
-    """Return how many times a JPEG goes over its pixels."""
+def _scans(jpeg: bytes) -> tuple[int, bool]:
+    """Return how many times a JPEG goes over its pixels, and whether it has its end, whatever follows it.
+
+    Phones append films and notes of many megabytes; the end of an embedded preview is in a segment, and so not it.
+    """
     scans, place = 0, len(JPEG_START) - 1
     for _ in range(MAX_SEGMENTS):
         found = MARKER.search(jpeg, place)
         if found is None or found[0][1] == END:
-            return scans
+            return scans, found is not None
         scans += found[0][1] == SCAN
         place = found.end() + int.from_bytes(jpeg[found.end() : found.end() + 2], "big")
     raise ValueError("a JPEG of too many segments")

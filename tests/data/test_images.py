@@ -113,6 +113,19 @@ def test_jpegs_come_back_as_they_are_whatever_their_name(tmp_path, content):
     assert read_image(tmp_path / "image.tif", tiff_as_jpeg=True) == content
 
 
+def test_a_film_behind_a_jpeg_is_left_alone_and_a_cut_jpeg_is_not_whole_by_its_preview(tmp_path):
+    preview = encoded(COLOUR, "JPEG")
+    exif = b"\xff\xe1" + (2 + len(preview)).to_bytes(2, "big") + preview  # ends as a JPEG does
+    for options in ({}, {"progressive": True}, {"restart_marker_rows": 1}):
+        whole = encoded(COLOUR, "JPEG", **options)
+        with_preview = whole[:2] + exif + whole[2:]
+        for film in (b"ftypmp42" + bytes(2 * 2**20), b"\xff" * 5000, b"SEFH" + bytes(5000) + b"SEFT"):
+            (tmp_path / "image.jpg").write_bytes(with_preview + film)
+            assert read_image(tmp_path / "image.jpg", tiff_as_jpeg=True) == with_preview + film
+        assert "truncated" in reason(tmp_path, with_preview[:-2])
+        assert "truncated" in reason(tmp_path, with_preview[:-9] + bytes(9))
+
+
 def test_tiffs_take_the_published_jpeg_step(tmp_path):
     for image in (COLOUR, COLOUR.convert("L")):
         image.save(tmp_path / "image.tif")
