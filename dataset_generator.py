@@ -7,7 +7,6 @@ python dataset_generator.py --train_test_split=0.6 --features=features.pkl
 """
 
 import argparse
-from pathlib import Path
 
 from mhcln import cli
 from mhcln.console import Console
@@ -37,8 +36,8 @@ def parser() -> cli.Parser:
         help="stratified draws a share of each class; folders takes the train/ and test/ that the images lie in; "
         "published-aid draws test images without regard to the training images, as the published AID code did",
     )
-    add("--features", type=Path, help="features.pkl of the published code, to make features.npz of")
-    add("--split_dir", type=Path, help="folder with train.txt and test.txt that name the images")
+    add("--features", type=cli.path, help="features.pkl of the published code, to make features.npz of")
+    add("--split_dir", type=cli.path, help="folder with train.txt and test.txt that name the images")
     return parser
 
 

@@ -7,11 +7,10 @@
 Every test image is searched in the rest of the test set, as published. Reads `codes.npz` of the run folder; writes
 `results.json`, `results.csv`, `hamming_out/sample_<index>.png` and `report.html` beside it. `--table` compares all
 runs of the dump folder and writes `table.md` and `table.csv`. `--query` searches with images of one's own, `--add` adds
-to what it searches; only these two need TensorFlow.
+to what it searches; only these two need TensorFlow. `--out` names another folder for all that is written but `--add`.
 """
 
 import argparse
-from pathlib import Path
 
 from mhcln import cli, device
 from mhcln.console import Console, UserError
@@ -41,13 +40,14 @@ def parser() -> cli.Parser:
     )
     add("--run_name", type=cli.folder_name, help="folder of the run in dump_dir; needed if there are several")
     add("--archive", choices=ARCHIVES, help="which images are searched; if not given, test, or all for --query")
-    add("--images_dir", type=Path, help="folder of the images; if not given, where extraction found them")
+    add("--out", type=cli.path, help="folder to write to, if not the run's, or for --table the dump folder")
+    add("--images_dir", type=cli.path, help="folder of the images; if not given, where extraction found them")
     add("--table", action="store_true", help="one table over all runs in dump_dir instead, no pictures")
     add("--query", help="search the archive with this image, the images in this folder, or - for paths on stdin")
-    add("--add", type=Path, help="hash the features.npz in this folder and add it to what --query searches")
+    add("--add", type=cli.path, help="hash the features.npz in this folder and add it to what --query searches")
     add(
         "--model_dir",
-        type=Path,
+        type=cli.path,
         help="for --query: folder of the backbone; if not given, where extraction found it",
     )
     add("--device", choices=device.CHOICES, default="auto", help="for --query and --add; auto is a GPU if there is one")
@@ -60,10 +60,12 @@ def main(flags: argparse.Namespace, console: Console) -> None:
     if flags.table and (searching or flags.run_name is not None):
         raise UserError("--table is over all runs of the dump folder; leave --run_name, --query and --add out")
     if flags.table:
-        compare_runs(flags.dump_dir, flags.k, flags.archive or EvalOptions.archive, console)
+        compare_runs(flags.dump_dir, flags.k, flags.archive or EvalOptions.archive, flags.out, console)
         return
     if flags.images_dir is not None and not flags.images_dir.is_dir():
         raise UserError(f"--images_dir={flags.images_dir} is not a folder; give the one that holds the class folders")
+    if flags.out is not None and flags.add is not None and flags.query is None:
+        raise UserError("--add writes into the run; leave --out out")
     if searching:
         from mhcln.pipeline.search import SearchOptions, search  # keeps the rooms that need TensorFlow out of the rest
 
@@ -77,10 +79,12 @@ def main(flags: argparse.Namespace, console: Console) -> None:
             model_dir=flags.model_dir,
             images_dir=flags.images_dir,
             device=flags.device,
+            out=flags.out,
         )
         search(search_options, console)
     else:
-        options = EvalOptions(flags.k, flags.archive or EvalOptions.archive, flags.interval, flags.images_dir)
+        archive = flags.archive or EvalOptions.archive
+        options = EvalOptions(flags.k, archive, flags.interval, flags.images_dir, flags.out)
         evaluate_run(flags.dump_dir, flags.run_name, options, console)
 
 

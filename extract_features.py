@@ -1,7 +1,6 @@
 """Describe every image of a data set by pool_3 (or other layers) of a pretrained Inception-v3: writes features.npz."""
 
 import argparse
-from pathlib import Path
 
 from mhcln import cli, device
 from mhcln.backbone import recipe
@@ -18,11 +17,11 @@ def parser() -> cli.Parser:
     add = parser.add_argument
     add(
         "--model_dir",
-        type=Path,
+        type=cli.path,
         help="folder with classify_image_graph_def.pb[.gz], inception-2015-12-05.tgz or Keras InceptionV3 weights; "
         "without it Keras's ImageNet weights, downloaded once",
     )
-    add("--images_dir", type=Path, required=True, help="folder of class folders of images")
+    add("--images_dir", type=cli.path, required=True, help="folder of class folders of images")
     add("--dataset", help="name of the data set, if the folder names do not say it (UCMD, AID, or your own)")
     add("--unlabelled", action="store_true", help="take all images under images_dir, without classes, for search only")
     add(

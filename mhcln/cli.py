@@ -10,10 +10,14 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn, TypeVar
+from typing import NoReturn, TextIO, TypeVar, cast
 
-from mhcln.console import Console, Terminated, UserError, print_line
-from mhcln.storage import layout
+from mhcln import installation
+
+installation.check()  # each script imports this file first: what comes next needs a new Python, then NumPy
+
+from mhcln.console import Console, Terminated, UserError, print_line, user_path  # noqa: E402
+from mhcln.storage import layout  # noqa: E402
 
 T = TypeVar("T")
 LARGEST_SEED = 2**63 - 1  # TensorFlow takes a seed as int64
@@ -28,35 +32,39 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             description=description, allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter
         )
-        self.add_argument("--dump_dir", type=Path, default=layout.DUMP_DIR, help="folder that the four scripts share")
+        self.add_argument("--dump_dir", type=path, default=layout.DUMP_DIR, help="folder that the four scripts share")
 
     def error(self, message: str) -> NoReturn:
         """Print one line and leave with exit status 2."""
         self.exit(2, f"error: {message}; see {self.prog} --help\n")
 
+    def _print_message(self, message: str, file: object = None) -> None:
+        print_line(message.removesuffix("\n"), cast(TextIO, file or sys.stderr))
+
 
 def run(parser: Parser, main: Callable[[argparse.Namespace, Console], None]) -> NoReturn:
     """Parse the command line, run `main`, and leave the process.
 
-    Exit status 0 is done, 2 a mistake that the user can fix, 130 Ctrl-C, 143 SIGTERM. Any other exception is a fault
-    of ours and leaves with its traceback and status 1.
+    Exit status 0 is done, also if what was printed was not read to its end; 2 a mistake that the user can fix, 130
+    Ctrl-C, 143 SIGTERM. Any other exception is a fault of ours and leaves with its traceback and status 1.
 
     Args:
         parser: The flags of the script.
         main: Takes the parsed flags and the console.
     """
-    flags = parser.parse_args()
+    _open_missing_streams()
     signal.signal(signal.SIGTERM, _raise_terminated)
     # odd metadata of image files, about which the user can do nothing; files that cannot be read are errors anyway
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
-        main(flags, Console())
-        sys.stdout.flush()
+        main(parser.parse_args(), Console())
     except UserError as error:
         _leave(2, f"error: {error}")
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package in sys.modules or package == "mhcln":
+            raise
+        _leave(2, f"error: {installation.is_missing(package)}")
     except OSError as error:
         if os.environ.get(TRACEBACK):
             traceback.print_exc()
@@ -69,6 +77,13 @@ def run(parser: Parser, main: Callable[[argparse.Namespace, Console], None]) -> 
     sys.exit(0)
 
 
+def _open_missing_streams() -> None:
+    """Put the null device where a stream is closed, as by `>&-`: the next file would take its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123, open until the process ends
+
+
 def _raise_terminated(_number: int, _frame: FrameType | None) -> NoReturn:
     raise Terminated
 
@@ -76,6 +91,13 @@ def _raise_terminated(_number: int, _frame: FrameType | None) -> NoReturn:
 def _leave(status: int, line: str) -> NoReturn:
     print_line(" ".join(line.split()), sys.stderr)
     sys.exit(status)
+
+
+def path(text: str) -> Path:
+    """A flag's type: the path of a file or folder; `~` at its start is the home folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("'' is not a path; give the name of a file or folder")
+    return user_path(text)
 
 
 def whole_number(minimum: int, maximum: int) -> Callable[[str], int]:

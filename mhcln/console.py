@@ -1,15 +1,22 @@
-"""The person at the terminal: their mistakes, what is printed for them, and the signals they send."""
+"""The person at the terminal: their mistakes, the paths they write, what is printed for them, the signals they send."""
 
 import contextlib
+import os
+import re
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from tqdm import tqdm
+
+# Control characters (C0, DEL, C1), and lone surrogates: Python's stand-ins for bytes of a name that is not UTF-8.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # but newlines and tabs
 
 
 class UserError(Exception):
@@ -23,11 +30,41 @@ class Terminated(BaseException):
     """SIGTERM arrived. Like KeyboardInterrupt, it passes through code that handles only errors."""
 
 
+def is_printable(name: str) -> bool:
+    """Return whether a name can be printed.
+
+    `str.isprintable` is stricter: it refuses all blanks but one, the joiners in words and emoji of many scripts, and
+    whatever is newer than Python's table of Unicode.
+    """
+    return name.isprintable() or not _UNPRINTABLE.search(name)
+
+
+def user_path(text: str) -> Path:
+    """Return the path that a user wrote; a `~` at its start is a home folder, which no shell sees in `--flag=~/x`.
+
+    Raises:
+        UserError: Nothing says where the home folder is.
+    """
+    expanded = os.path.expanduser(text)  # noqa: PTH111, Path's fails where no user has such a name
+    if expanded == text and f"{text}/".startswith("~/"):  # a file may be called ~x: it stays if no user is
+        raise UserError(f"{text}: nothing says where your home folder is; set HOME, or write the whole path")
+    return Path(expanded)
+
+
 def print_line(line: str, stream: TextIO) -> None:
-    """Print a line; what the encoding of the stream lacks, such as a byte of a path that is not UTF-8, is escaped."""
+    """Print a line; control characters are escaped, and what the encoding of the stream lacks, such as lone surrogates.
+
+    If nobody reads the stream any more, as with `| head -1`, this line and all that follow are dropped.
+    """
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    printable = line.encode(encoding, "backslashreplace").decode(encoding)
-    print(printable, file=stream, flush=True)
+    plain = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), line)
+    printable = plain.encode(encoding, "backslashreplace").decode(encoding)
+    try:
+        print(printable, file=stream, flush=True)
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 class Console:

@@ -1,6 +1,7 @@
 """Exit statuses and messages, as a shell sees them."""
 
 import argparse
+import json
 import os
 import runpy
 import shutil
@@ -98,9 +99,42 @@ def test_a_wrong_flag_is_one_line(script, run_script, users_mistake):
 
 def test_a_closed_pipe_leaves_no_traceback(tmp_path):
     (tmp_path / "talk.py").write_text(BODY.format(body="[console.say(str(i)) for i in range(100000)]"))
-    command = f"PYTHONPATH='{REPO_ROOT}' '{sys.executable}' '{tmp_path}/talk.py' | head -1"
+    command = f"PYTHONPATH='{REPO_ROOT}' '{sys.executable}' '{tmp_path}/talk.py' | head -1; echo ${{PIPESTATUS[0]}}"
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
-    assert (result.stdout, result.stderr) == ("0\n", "")
+    assert (result.stdout, result.stderr) == ("0\n0\n", "")
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_that_nobody_reads_leaves_no_traceback(script):
+    with subprocess.Popen(
+        [sys.executable, str(REPO_ROOT / script), "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait(60)) == (b"", 0)
+
+
+PATHS = [("extract_features.py", name) for name in ("images_dir", "model_dir")]
+PATHS += [("dataset_generator.py", name) for name in ("features", "split_dir")]
+PATHS += [("eval.py", name) for name in ("images_dir", "model_dir", "add", "out")]
+
+
+@pytest.mark.parametrize(("script", "name"), PATHS + [(script, "dump_dir") for script in SCRIPTS])
+def test_a_tilde_is_expanded_in_every_path(script, name, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    parser = runpy.run_path(str(REPO_ROOT / script))["parser"]()
+    required = ["--images_dir=x"] if script == "extract_features.py" else []
+    assert getattr(parser.parse_args([*required, f"--{name}=~/a b"]), name) == tmp_path / "a b"
+    with pytest.raises(SystemExit):
+        parser.parse_args([*required, f"--{name}="])
+    assert f"argument --{name}: '' is not a path" in capsys.readouterr().err
+
+
+def test_every_flag_that_takes_a_path_is_tried_with_a_tilde():
+    found = set()
+    for script in SCRIPTS:
+        parser = runpy.run_path(str(REPO_ROOT / script))["parser"]()
+        found |= {(script, action.dest) for action in parser._actions if action.dest.endswith(("_dir", "features"))}
+    assert found - {(script, "dump_dir") for script in SCRIPTS} <= {*PATHS}
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "x", "", "91", "9" * 5000])
@@ -204,6 +238,10 @@ def test_a_folder_whose_name_is_not_utf_8_is_no_trouble(pipeline, tmp_path, run_
     done = run_script("eval.py", f"--query={folder}", "--k=2", f"--dump_dir={pipeline / 'dump'}")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert r"caf\udce9/beach/broken.tif is not usable: " in done.stderr
+    assert "20 queries in 40 images" in done.stdout
+    assert rf"'{tmp_path}/caf\udce9/beach/beach0.tif'" in done.stdout
+    found = json.loads((pipeline / "dump/K12/queries/query_beach0.json").read_text(encoding="utf-8"))
+    assert found["query"] == str(folder / "beach/beach0.tif")
 
 
 def test_an_image_whose_own_path_is_not_utf_8_is_refused_with_its_name_escaped(tmp_path, run_script, users_mistake):

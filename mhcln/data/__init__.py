@@ -6,7 +6,7 @@ In come a folder, a path or a list; out come the data set's classes and paths, t
 - `folders`: finding the images of a folder, by class folders or anywhere in it.
 - `parts`: class folders within `train/` and `test/`: a data set that comes split.
 - `listing`: what one folder holds, told by the kind of its entries.
-- `names`: names of files and folders in messages, and which of them cannot be printed.
+- `names`: names of files and folders in messages.
 - `images`: one image file to pixels, whatever its format; what cannot be read is reported with a reason.
 - `splits`: training and test images, drawn or from lists, and the check that they do not overlap.
 - `published_pickle`: features that the published code pickled, read without running them.

@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from mhcln.console import UserError
+from mhcln.console import UserError, is_printable
 from mhcln.data.datasets import Dataset, recognise
 from mhcln.data.listing import ENDINGS, Listing, list_folder
-from mhcln.data.names import abbreviated, is_printable, shown
+from mhcln.data.names import abbreviated, shown
 from mhcln.data.parts import PARTS, are_parts, part_notes
 
 _ENDINGS = ", ".join(ENDINGS)

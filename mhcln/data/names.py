@@ -1,19 +1,8 @@
-"""Names of files and folders in messages: which can be printed, and how many are listed."""
+"""Names of files and folders in messages: how they are shown, and how many are listed."""
 
-import re
 from collections.abc import Sequence
 
-# Control characters (C0, DEL, C1), and lone surrogates: Python's stand-ins for bytes of a name that is not UTF-8.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-
-
-def is_printable(name: str) -> bool:
-    """Return whether a name can be printed.
-
-    `str.isprintable` is stricter: it refuses all blanks but one, the joiners in words and emoji of many scripts, and
-    whatever is newer than Python's table of Unicode.
-    """
-    return name.isprintable() or not _UNPRINTABLE.search(name)
+from mhcln.console import is_printable
 
 
 def shown(name: str) -> str:

@@ -27,7 +27,7 @@ def parser() -> cli.Parser:
     parser = cli.Parser("Draw small aerial-like scenes and run the four scripts on them.")
     parser.set_defaults(dump_dir=Path("demo_dir/"))
     parser.add_argument(
-        "--gallery", type=Path, help="folder for some of the pictures as JPEG, as the README shows them"
+        "--gallery", type=cli.path, help="folder for some of the pictures as JPEG, as the README shows them"
     )
     return parser
 

@@ -10,5 +10,6 @@ scripts and the package's front door import this one.
 - `evaluate`: a run's codes to `results.json`, pictures and `report.html`.
 - `costs`: what hashing costs: features and activations beside the codes, under the same evaluation.
 - `compare`: all runs of a dump folder to one table.
+- `outputs`: where an evaluation, a table or a query writes: beside the run, elsewhere, or nowhere.
 - `search`: query images to their neighbours in a run's archive; adding to the archive.
 """

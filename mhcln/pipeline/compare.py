@@ -6,6 +6,7 @@ from mhcln.console import Console, UserError
 from mhcln.data import datasets
 from mhcln.evaluation.definitions import PUBLISHED_MAP, TIE_AWARE_MAP, definitions, shared_names
 from mhcln.pipeline.evaluate import measure, open_run
+from mhcln.pipeline.outputs import output_folder
 from mhcln.reporting import tables
 from mhcln.storage import layout, runs
 from mhcln.storage.files import locked, write_csv, write_text
@@ -13,13 +14,14 @@ from mhcln.storage.results import Results, read_results
 from mhcln.training.methods import METHODS
 
 
-def compare_runs(dump_dir: Path, k: int, archive: str, console: Console) -> None:
+def compare_runs(dump_dir: Path, k: int, archive: str, out: Path | None, console: Console) -> None:
     """Print the table of all runs as Markdown and write it as `table.md` and `table.csv`.
 
     Args:
         dump_dir: Folder of the runs' folders.
         k: The cut-off.
         archive: Which images are searched.
+        out: Folder that the files are written to; None for `dump_dir`.
         console: Where the table is printed.
 
     Raises:
@@ -35,11 +37,15 @@ def compare_runs(dump_dir: Path, k: int, archive: str, console: Console) -> None
     rows.sort(key=lambda row: row.dataset)
     shown = {metric.key(k): definitions(k)[metric.key(k)] for metric in (PUBLISHED_MAP, TIE_AWARE_MAP)}
     text = tables.markdown(rows, shown)
-    with locked(dump_dir):
-        write_text(dump_dir / layout.TABLE, text)
-        write_csv(dump_dir / layout.TABLE_CSV, tables.CSV_COLUMNS, tables.csv_rows(rows))
+    folder = output_folder(dump_dir, out, console)
+    if folder is None:
+        console.say(text.rstrip("\n"))
+        return
+    with locked(folder):
+        write_text(folder / layout.TABLE, text)
+        write_csv(folder / layout.TABLE_CSV, tables.CSV_COLUMNS, tables.csv_rows(rows))
     console.say(text.rstrip("\n"))
-    console.say(f"\nwritten to {dump_dir / layout.TABLE} and {dump_dir / layout.TABLE_CSV}")
+    console.say(f"\nwritten to {folder / layout.TABLE} and {folder / layout.TABLE_CSV}")
 
 
 def _gather(dump_dir: Path, k: int, archive: str, console: Console) -> list[Results]:

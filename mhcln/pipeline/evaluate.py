@@ -1,5 +1,6 @@
 """A run's codes to results: metrics, what hashing costs, pictures of what was retrieved, a report."""
 
+import contextlib
 import dataclasses
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from mhcln.data import datasets
 from mhcln.evaluation.definitions import definitions
 from mhcln.evaluation.evaluate import Evaluation, evaluate
 from mhcln.pipeline.costs import compare_costs
+from mhcln.pipeline.outputs import output_folder, require_no_other_run
 from mhcln.reporting import page, pictures, summary
 from mhcln.reporting.cards import Card
 from mhcln.reporting.pictures import ImageSource, SampledQuery
@@ -32,12 +34,14 @@ class EvalOptions:
         archive: Which images are searched, one of `mhcln.evaluation.evaluate.ARCHIVES`.
         interval: Every how many-th query is drawn, 0 for none.
         images_dir: Where the images are; None if where extraction found them.
+        out: Folder that results are written to; None for the run's.
     """
 
     k: int = 20
     archive: str = "test"
     interval: int = 10
     images_dir: Path | None = None
+    out: Path | None = None
 
 
 def open_run(folder: Path) -> Run:
@@ -114,27 +118,37 @@ def evaluate_run(dump_dir: Path, run_name: str | None, options: EvalOptions, con
         UserError: The run cannot be evaluated; or, once results are written, images for the pictures are missing.
     """
     run = open_run(runs.choose_run(dump_dir, run_name))
-    with locked(run.folder):
+    require_no_other_run(options.out, run.folder)
+    folder = output_folder(run.folder, options.out, console)
+    with locked(folder) if folder else contextlib.nullcontext():
         evaluation, results = measure(run, options.k, options.archive)
         costs, notes = compare_costs(run, evaluation)
         results = dataclasses.replace(results, costs=costs)
-        removed = _remove_old_results(run.folder)
-        write_results(run.folder, results)
-        _write_queries(run, evaluation)
-        for line in [*summary.lines(results), *notes]:
-            console.say(line)
+        lines = [*summary.lines(results), *notes]
+        if folder is None:
+            _say_all(lines, console)
+            return
+        removed = _remove_old_results(folder)
+        write_results(folder, results)
+        _write_queries(run, evaluation, folder)
+        _say_all(lines, console)
         sampled = pictures.sample(
             evaluation.protocol.queries, evaluation.neighbours, options.interval, pictures.shown(options.k)
         )
         if removed and not sampled:
             console.say(f"{removed} pictures of an earlier evaluation removed")
         try:
-            drawn = _draw(run, sampled, options.images_dir, console)
+            drawn = _draw(run, sampled, options.images_dir, folder, console)
         except UserError:
-            _write_report(run, evaluation, results, [])
+            _write_report(run, evaluation, results, [], folder)
             raise
-        _write_report(run, evaluation, results, drawn)
-        console.say(f"report: {run.folder / layout.REPORT}")
+        _write_report(run, evaluation, results, drawn, folder)
+        console.say(f"report: {folder / layout.REPORT}")
+
+
+def _say_all(lines: list[str], console: Console) -> None:
+    for line in lines:
+        console.say(line)
 
 
 def _remove_old_results(folder: Path) -> int:
@@ -144,7 +158,7 @@ def _remove_old_results(folder: Path) -> int:
     return pictures.clear(folder)
 
 
-def _write_queries(run: Run, evaluation: Evaluation) -> None:
+def _write_queries(run: Run, evaluation: Evaluation, folder: Path) -> None:
     """Write `results.csv`: a line per query with its index in the test set, its hits and its average precision."""
     codes, protocol, right, rows = run.codes, evaluation.protocol, _hits(run.codes, evaluation), []
     has_relevant = protocol.has_relevant
@@ -156,7 +170,7 @@ def _write_queries(run: Run, evaluation: Evaluation) -> None:
         farthest = evaluation.distances[index, -1]
         rows.append([index, codes.paths[row], name, score, right[index].sum(), farthest, nearest_wrong])
     header = ["index", "path", "class", f"AP@{protocol.k}", "right", "farthest", "nearest_wrong"]
-    write_csv(run.folder / layout.QUERY_RESULTS, header, rows)
+    write_csv(folder / layout.QUERY_RESULTS, header, rows)
 
 
 def _hits(codes: Codes, evaluation: Evaluation) -> NDArray[np.bool_]:
@@ -164,23 +178,25 @@ def _hits(codes: Codes, evaluation: Evaluation) -> NDArray[np.bool_]:
     return codes.labels[evaluation.neighbours] == codes.labels[evaluation.protocol.queries][:, None]
 
 
-def _draw(run: Run, sampled: list[SampledQuery], images_dir: Path | None, console: Console) -> list[SampledQuery]:
+def _draw(
+    run: Run, sampled: list[SampledQuery], images_dir: Path | None, folder: Path, console: Console
+) -> list[SampledQuery]:
     """Draw the sampled queries; return those that were drawn."""
     if not sampled:
         return []
-    folder = images_dir or run.inputs.images_dir
-    if not folder:
+    images = images_dir or run.inputs.images_dir
+    if not images:
         console.warn("no pictures: nothing tells where the images are; give --images_dir, or --interval=0")
         return []
     codes = run.codes
     class_names = datasets.display_names(run.inputs.dataset, codes.class_names)
-    source = ImageSource(Path(folder), codes.paths, codes.labels, class_names)
-    pictures.draw(run.folder, sampled, source, console)
-    console.say(f"{len(sampled)} pictures: {run.folder / layout.PICTURES}")
+    source = ImageSource(Path(images), codes.paths, codes.labels, class_names)
+    pictures.draw(folder, sampled, source, console)
+    console.say(f"{len(sampled)} pictures: {folder / layout.PICTURES}")
     return sampled
 
 
-def _write_report(run: Run, evaluation: Evaluation, results: Results, drawn: list[SampledQuery]) -> None:
+def _write_report(run: Run, evaluation: Evaluation, results: Results, drawn: list[SampledQuery], folder: Path) -> None:
     right = _hits(run.codes, evaluation).sum(axis=1)
     cards = [
         Card(
@@ -201,4 +217,4 @@ def _write_report(run: Run, evaluation: Evaluation, results: Results, drawn: lis
         history=runs.read_history(run),
         cards=cards,
     )
-    write_text(run.folder / layout.REPORT, page.render(content))
+    write_text(folder / layout.REPORT, page.render(content))

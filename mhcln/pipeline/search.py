@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from mhcln.backbone.describe import describe
-from mhcln.console import Console, UserError
+from mhcln.console import Console, UserError, is_printable, user_path
 from mhcln.data import datasets, folders
 from mhcln.data.images import ImageError
-from mhcln.data.names import is_printable
 from mhcln.device import explained, open_device
 from mhcln.hamming.index import Index
 from mhcln.pipeline.evaluate import open_run
 from mhcln.pipeline.hasher import Hasher, load_network
+from mhcln.pipeline.outputs import output_folder, require_no_other_run
 from mhcln.reporting import neighbours
 from mhcln.reporting.neighbours import Neighbours
 from mhcln.storage import formats, layout, runs
@@ -40,6 +40,7 @@ class SearchOptions:
         model_dir: Folder of the backbone; None if it is where extraction found it.
         images_dir: Where the run's images are; None if where extraction found them.
         device: What computes features and codes, one of `mhcln.device.CHOICES`.
+        out: Folder that gets the `queries/` folder; None for the run's.
     """
 
     dump_dir: Path
@@ -51,6 +52,7 @@ class SearchOptions:
     model_dir: Path | None = None
     images_dir: Path | None = None
     device: str = "auto"
+    out: Path | None = None
 
 
 def search(options: SearchOptions, console: Console) -> None:
@@ -60,6 +62,7 @@ def search(options: SearchOptions, console: Console) -> None:
         UserError: The run or the images do not allow it.
     """
     run = open_run(runs.choose_run(options.dump_dir, options.run_name))
+    require_no_other_run(options.out, run.folder)
     with explained("fewer queries at a time", console):
         if options.add is not None:
             add_images(run, options.add, options.device, console)
@@ -130,7 +133,7 @@ def query_images(run: Run, options: SearchOptions, console: Console) -> None:
     watch.lap("backbone and model")
     vectors, problems = describe(queries, backbone, console)
     for row, query in enumerate(queries):
-        if not is_printable(str(query)):
+        if not is_printable(query.name):
             problems[row] = ImageError(query, "its name cannot be printed")
     watch.lap("features", len(queries))
     good = [row for row in range(len(queries)) if row not in problems]
@@ -139,11 +142,12 @@ def query_images(run: Run, options: SearchOptions, console: Console) -> None:
     rows, distances = index.search(codes, min(options.k, len(archive)))
     watch.lap("search", len(good))
     found = [Neighbours(queries[row], *each) for row, *each in zip(good, rows, distances, strict=True)]
-    folder = run.folder / layout.QUERIES
-    _report(found, archive, run, console)
+    out = options.out / layout.QUERIES if options.out else None
+    folder = output_folder(run.folder / layout.QUERIES, out, console, wait=True)
+    _report(found, archive, run, folder, console)
     watch.lap("tables and pictures", len(good))
     count = "1 query" if len(good) == 1 else f"{len(good)} queries"
-    console.say(f"{count} in {len(archive):,} images, results in {folder}")
+    console.say(f"{count} in {len(archive):,} images" + (f", results in {folder}" if folder else ""))
     console.say(str(watch))
     if problems:
         raise UserError(unusable_queries([problems[row] for row in sorted(problems)], len(good)))
@@ -175,11 +179,11 @@ def find_queries(query: str) -> list[Path]:
     """
     if query == "-":
         lines = sys.stdin.buffer if sys.stdin else ()  # a process without standard input has None
-        paths = [Path(os.fsdecode(line.strip())) for line in lines if line.strip()]
+        paths = [user_path(os.fsdecode(line.strip())) for line in lines if line.strip()]
         if not paths:
             raise UserError("--query=- found no path on standard input; give one image path a line")
         return paths
-    path = Path(query)
+    path = user_path(query)
     if query and path.is_dir():
         return [path / image for image in folders.scan_unlabelled(path).paths]
     if not path.is_file():
@@ -195,13 +199,14 @@ def unusable_queries(problems: list[ImageError], searched: int) -> str:
     return "; ".join(filter(None, (what, advice, rest)))
 
 
-def _report(found: list[Neighbours], archive: Archive, run: Run, console: Console) -> None:
-    """Print what was found for each query, and write it as JSON and as a picture."""
-    folder = run.folder / layout.QUERIES
+def _report(found: list[Neighbours], archive: Archive, run: Run, folder: Path | None, console: Console) -> None:
+    """Print what was found for each query, and write it as JSON and as a picture into `folder`, if there is one."""
     names = neighbours.distinct_names([each.query for each in found])
     for each, name in zip(found, names, strict=True):
         for line in neighbours.table(each, archive):
             console.say(line)
+        if folder is None:
+            continue
         with locked(folder, wait=True):  # others may query the same run
             write_json(folder / f"query_{name}.json", neighbours.to_json(each, archive, run.folder.name))
             neighbours.draw(each, archive, folder / f"query_{name}.png", console)

@@ -9,11 +9,12 @@ from PIL import Image
 
 from mhcln.console import Console
 from mhcln.data.images import ImageError
+from mhcln.data.names import shown
 from mhcln.reporting import pictures
+from mhcln.storage import layout
 from mhcln.storage.archive import Archive
 from mhcln.storage.files import replacing
 
-LONGEST = 200  # bytes of a query's name in the names of its files: file systems take 255
 GREY = "#c8c8c8"
 
 
@@ -37,7 +38,7 @@ def distinct_names(queries: list[Path]) -> list[str]:
     counts: dict[str, int] = {}
     names: dict[str, None] = {}
     for query in queries:
-        name = stem = query.stem.encode()[:LONGEST].decode(errors="ignore")
+        name = stem = layout.stem(query.stem)
         while name in names:
             counts[stem] = counts.get(stem, 1) + 1
             name = f"{stem}_{counts[stem]}"
@@ -50,7 +51,7 @@ def table(found: Neighbours, archive: Archive) -> list[str]:
     rows = found.rows.tolist()
     classes = [archive.class_of(row) or "-" for row in rows]
     width = max(map(len, [*classes, "class"]))
-    lines = [str(found.query), f"  rank  distance  {'class':{width}}  path"]
+    lines = [shown(str(found.query)), f"  rank  distance  {'class':{width}}  path"]
     for rank, (row, distance, name) in enumerate(zip(rows, found.distances, classes, strict=True), 1):
         lines.append(f"  {rank:4}  {distance:8}  {name:{width}}  {archive.paths[row]}")
     return lines
@@ -87,6 +88,6 @@ def draw(found: Neighbours, archive: Archive, path: Path, console: Console) -> N
     query = pictures.Tile(read(found.query), "Query", pictures.BLUE)
     tiles = [pictures.Tile(read(archive.file_of(row)), archive.class_of(row)) for row in rows]
     if gone:
-        console.warn(f"{len(gone)} images in the picture of {found.query} are grey: {gone[0]}")
+        console.warn(f"{len(gone)} images in the picture of {shown(str(found.query))} are grey: {gone[0]}")
     with replacing(path) as part:
         pictures.draw_grid(query, tiles).save(part, format="PNG")

@@ -18,8 +18,23 @@ from mhcln.storage.zip_members import DamagedError
 PART = ".part."  # begins the name of a file that is being written
 LOCK = ".lock"
 JSON_BYTES = 64 * 2**20
+NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # of NFS without a lock service, of FUSE
+NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)  # of folders on SMB and VirtualBox
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four full-width
 _SEPARATORS = ',;\t\r\n"'
+
+
+class NotWritableError(UserError):
+    """A folder in which this user can write nothing, or lock nothing.
+
+    Attributes:
+        what: That folder and why, without advice.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}; choose a local --dump_dir that you may write to, for eval.py --out")
+        self.what = what
 
 
 @contextlib.contextmanager
@@ -39,7 +54,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield part
         _sync(part)
         part.replace(path)
-        _sync(path.parent)
+        _sync_folder(path.parent)
     except BaseException:
         with contextlib.suppress(OSError):
             part.unlink()
@@ -54,6 +69,14 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
+def _sync_folder(folder: Path) -> None:
+    try:
+        _sync(folder)
+    except OSError as error:
+        if error.errno not in NO_SYNC:
+            raise
+
+
 @contextlib.contextmanager
 def locked(folder: Path, wait: bool = False) -> Iterator[None]:
     """Hold `folder` for writing, and clear what a killed process left half-written in it.
@@ -65,13 +88,16 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
         wait: Whether to wait until no other process holds it: for writes that are over at once.
 
     Raises:
+        NotWritableError: This user cannot write there, or files cannot be locked there.
         UserError: Another process holds the folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("a") as handle:
+    with _open_lock(folder) as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            if error.errno in NO_LOCKS:
+                what = f"{folder} is on a file system that locks no files ({error.strerror})"
+                raise NotWritableError(what) from None
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
             raise UserError(
@@ -80,6 +106,21 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
         for part in folder.glob(PART + "*"):
             part.unlink()
         yield
+
+
+def _open_lock(folder: Path) -> IO[str]:
+    """Open the lock file of a folder, which is made if absent; raises NotWritableError as `locked` does."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / LOCK).open("a")
+        if os.access(folder, os.W_OK):
+            return handle
+        handle.close()  # it was made when the folder could be written to
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        if error.errno not in NOT_WRITABLE:
+            raise
+        raise NotWritableError(f"{folder} cannot be written to ({error.strerror})") from None
 
 
 def sha256_of(path: Path) -> str:

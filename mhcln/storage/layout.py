@@ -12,6 +12,8 @@ dump_dir/
 import fnmatch
 from pathlib import Path
 
+from mhcln.console import is_printable
+
 DUMP_DIR = Path("dump_dir/")
 
 EXTRACT = "extract_features.py"
@@ -61,7 +63,7 @@ def name_problem(name: str) -> str | None:
         return "it begins with a dot"
     if "/" in name or "\\" in name:
         return "it has a separator in it"
-    if not name.isprintable():
+    if not is_printable(name):
         return "it has a character in it that cannot be printed"
     if len(name.encode()) > LONGEST_NAME:
         return f"it is longer than {LONGEST_NAME} bytes"
@@ -75,7 +77,7 @@ def stem(name: str) -> str:
 
     The name is kept where `name_problem` allows it; letters at fault become "_", and it is cut if it is long.
     """
-    kept = "".join(letter if letter.isprintable() and letter not in "/\\" else "_" for letter in name)
+    kept = "".join(letter if is_printable(letter) and letter not in "/\\" else "_" for letter in name)
     cut = kept.encode()[:_LONGEST_STEM].decode(errors="ignore")
     return "_" + cut[1:] if cut.startswith(".") else cut or "_"
 

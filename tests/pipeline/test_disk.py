@@ -53,11 +53,24 @@ def test_a_full_disk_is_one_line_and_changes_nothing(pipeline, small_disk, run_s
     assert before == {path: path.read_bytes() for path in small_disk.rglob("*.npz")}
 
 
-@pytest.mark.parametrize("script", COMMANDS)
+def read_only(pipeline: Path, disk: Path) -> None:
+    shutil.copy(pipeline / "dump" / "features.npz", disk)
+    shutil.copy(pipeline / "dump" / "split.npz", disk)
+    (disk / "K12").mkdir()
+    shutil.copy(pipeline / "dump" / "K12" / "codes.npz", disk / "K12")
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+
+
+@pytest.mark.parametrize("script", ["extract_features.py", "dataset_generator.py", "trainer.py"])
 def test_a_read_only_disk_is_one_line(pipeline, small_disk, run_script, users_mistake, script):
-    shutil.copy(pipeline / "dump" / "features.npz", small_disk)
-    shutil.copy(pipeline / "dump" / "split.npz", small_disk)
-    (small_disk / "K12").mkdir()
-    shutil.copy(pipeline / "dump" / "K12" / "codes.npz", small_disk / "K12")
-    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    read_only(pipeline, small_disk)
     users_mistake(run_script(*command(script, pipeline, small_disk)), "Read-only file system")
+
+
+def test_a_read_only_disk_is_evaluated_without_a_file(pipeline, small_disk, run_script):
+    read_only(pipeline, small_disk)
+    done = run_script(*command("eval.py", pipeline, small_disk))
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1), done.stderr
+    assert "nothing is written: " in done.stderr
+    assert "Read-only file system" in done.stderr
+    assert "mAP@3" in done.stdout
