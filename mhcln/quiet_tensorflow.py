@@ -18,6 +18,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from mhcln.console import UserError
+
+BACKEND = "tensorflow"
+EPSILON = 1e-7  # keras/src/backend/config.py
 _LOCK = threading.RLock()
 
 
@@ -41,12 +45,12 @@ def startup_output() -> str:
 @functools.cache
 def _load() -> str:
     """Load both modules at the first call; return what they wrote to stderr."""
+    os.environ["KERAS_BACKEND"] = BACKEND  # goes before what keras.json says
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only, since a failing card is explained by them
     if onednn_pays(_processor_features()):
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with _stderr_held_back() as written:
-        tensorflow = importlib.import_module("tensorflow")
-        importlib.import_module("keras")
+        tensorflow = _load_both()
         gpus = tensorflow.config.list_physical_devices("GPU")
     tensorflow.get_logger().setLevel("ERROR")  # a sweep builds one network a run, which it reports as retracing
     # On by default on NVIDIA cards since Ampere, it keeps 10 of the 23 bits of what convolutions and products read.
@@ -55,6 +59,24 @@ def _load() -> str:
         with contextlib.suppress(RuntimeError):  # a notebook uses the GPU already, and has chosen for itself
             tensorflow.config.experimental.set_memory_growth(gpu, True)  # a shared card stays usable
     return "".join(written)
+
+
+def _load_both() -> types.ModuleType:
+    """Load TensorFlow and Keras, with the settings that the networks here are written for; return TensorFlow.
+
+    Both read the user's keras.json when they are loaded, and end at values that they do not know.
+    """
+    try:
+        tensorflow, keras = importlib.import_module("tensorflow"), importlib.import_module("keras")
+    except AssertionError:
+        where = os.environ.get("KERAS_HOME") or "~/.keras"
+        raise UserError(f"{where}/keras.json has a value that Keras does not take; correct or delete it") from None
+    if keras.config.backend() != BACKEND:
+        raise UserError(f"Keras runs on {keras.config.backend()} here; import mhcln before Keras, or set KERAS_BACKEND")
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(EPSILON)
+    keras.config.set_image_data_format("channels_last")
+    return tensorflow
 
 
 def onednn_pays(features: frozenset[str]) -> bool:
@@ -95,6 +117,9 @@ def _stderr_held_back() -> Iterator[list[str]]:
         try:
             yield written
             failed = False
+        except UserError:  # says all that there is to say
+            failed = False
+            raise
         finally:
             sys.stderr.flush()
             os.dup2(stderr, 2)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from mhcln.backbone.layers import BatchNorm, Conv, Join, Layer, Network, Pool, Scaling, ancestors_of, fold
-from mhcln.console import Console, UserError
+from mhcln.console import Console, UserError, user_path
 from mhcln.quiet_tensorflow import keras
 from mhcln.storage import keras_file
 from mhcln.storage.files import one_line, replacing
@@ -90,7 +90,7 @@ def imagenet_file(console: Console) -> Path:
     Not by `keras.utils.get_file`, which has no timeout and leaves a damaged file under its name. Raises UserError if
     they cannot be downloaded.
     """
-    path = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")).expanduser() / "models" / IMAGENET
+    path = user_path(os.environ.get("KERAS_HOME") or "~/.keras") / "models" / IMAGENET
     if path.is_file() and _is_imagenet(path.read_bytes()):
         return path
     console.say(f"downloading Keras's ImageNet weights to {path} (once, 88 MB)")
