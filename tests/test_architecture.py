@@ -46,7 +46,7 @@ def violations(path: Path, source: str) -> list[str]:
     return found
 
 
-FILES = sorted(path.relative_to(REPO_ROOT / "mhcln") for path in (REPO_ROOT / "mhcln").glob("*/*.py"))
+FILES = sorted(path.relative_to(REPO_ROOT / "mhcln") for path in (REPO_ROOT / "mhcln").rglob("*/*.py"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
@@ -109,8 +109,8 @@ def test_imports_stand_at_the_top_but_for_two_that_a_start_would_wait_for():
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_every_room_says_what_it_is_and_what_its_files_are(room):
-    folder = REPO_ROOT / "mhcln" / room
-    text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8")))
-    assert text
-    for path in folder.glob("*.py"):
-        assert path.stem == "__init__" or f"`{path.stem}`" in text, f"{room}/__init__.py does not name {path.name}"
+    for opening in (REPO_ROOT / "mhcln" / room).rglob("__init__.py"):
+        text = ast.get_docstring(ast.parse(opening.read_text(encoding="utf-8")))
+        assert text
+        for path in opening.parent.glob("*.py"):
+            assert path.stem == "__init__" or f"`{path.stem}`" in text, f"{opening} does not name {path.name}"

@@ -13,6 +13,7 @@ DOCUMENTS = (
     "README.md",
     "mhcln/README.md",
     "mhcln/evaluation/README.md",
+    "mhcln/training/methods/README.md",
     "tests/benchmarks/README.md",
     "UCMD/README.md",
     "AID/README.md",

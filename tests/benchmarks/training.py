@@ -24,8 +24,8 @@ from mhcln.data import splits
 from mhcln.quiet_tensorflow import keras, tf
 from mhcln.storage.run_record import TrainConfig
 from mhcln.training.learner import Learner, encode
-from mhcln.training.losses import mhcln_terms
 from mhcln.training.methods import METHODS
+from mhcln.training.methods.mhcln import mhcln_terms
 from mhcln.training.networks import published_network
 from mhcln.training.validation import mean_average_precision
 

@@ -13,7 +13,8 @@ from mhcln.quiet_tensorflow import tf
 from mhcln.storage.run_record import TrainConfig
 from mhcln.training.methods import METHODS
 
-MODULES = sorted(path.stem for path in (REPO_ROOT / "mhcln/training").glob("[a-z]*.py"))
+ROOM = REPO_ROOT / "mhcln/training"
+MODULES = [".".join(path.relative_to(ROOM).with_suffix("").parts) for path in sorted(ROOM.rglob("[a-z]*.py"))]
 
 
 @pytest.mark.parametrize("modules", [["methods"], MODULES], ids=["methods", "all"])

@@ -1,0 +1,82 @@
+"""What a method is made of, and what the parser, the tables and the training need to know of one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mhcln.quiet_tensorflow import keras, tf
+from mhcln.storage.run_record import TrainConfig
+from mhcln.training.samplers import Sampler
+
+PRECISIONS = ("float32", "tf32", "bfloat16")  # of the matrix products while training
+
+# Maps the features [b, d] of a batch and the iteration (int64 scalar, from 0) to what the loss takes.
+Forward = Callable[["tf.Tensor", "tf.Tensor"], "tf.Tensor"]
+# Maps these outputs and the labels [b] to the terms by name, float32 scalars: "total" is what is minimised.
+Loss = Callable[["tf.Tensor", "tf.Tensor"], dict[str, "tf.Tensor"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Adam:
+    """The constants of Adam.
+
+    Attributes:
+        rate: Returns the learning rate of an iteration (int64 scalar, from 0).
+        beta_1: Decay of the first moment.
+        beta_2: Decay of the second moment.
+        epsilon: What is added to the root of the second moment.
+    """
+
+    rate: Callable[[tf.Tensor], tf.Tensor]
+    beta_1: float
+    beta_2: float
+    epsilon: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """Sampler, network, loss and optimiser that belong together.
+
+    Attributes:
+        sample: Draws the batches.
+        network: Maps features to activations; its weights are what is trained and saved.
+        forward: Runs its layers as they are trained; a random part of that depends on the iteration alone.
+        loss: Maps these outputs and the labels of a batch to terms by name.
+        terms: Names of the terms, "total" first.
+        adam: The optimiser.
+        triplet_margin: What the term "triplet" is as long as the network tells nothing apart; None if the loss has no
+            such term.
+    """
+
+    sample: Sampler
+    network: keras.Model
+    forward: Forward
+    loss: Loss
+    terms: tuple[str, ...]
+    adam: Adam
+    triplet_margin: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class MethodSpec:
+    """What is known of a method before there are images to train on.
+
+    Attributes:
+        title: Name in tables.
+        build: Builds the method from the configuration, the labels `[n]` of the training images and the width of
+            their features; raises UserError if these do not allow it.
+        needs_pairs: Whether only pairs of one class attract, so that a class with one training image can only be a
+            negative.
+        iterations: Usual number of iterations; None for the number of the data set.
+        open_ended: Whether no iteration depends on how many there will be, so that a run can be trained on.
+    """
+
+    title: str
+    build: Callable[[TrainConfig, NDArray[np.int32], int], Method]
+    needs_pairs: bool
+    iterations: int | None = None
+    open_ended: bool = True
