@@ -76,7 +76,7 @@ def untrue(known: Known, start: Path, dump_dir: Path) -> list[str]:
         found = [*_untrue_inputs(known, dump_dir), *leftovers(dump_dir)]
         for record_file in sorted(dump_dir.glob(f"*/{layout.RUN}")):
             found += [f"{record_file.parent.name}: {what}" for what in _untrue_run(known, start, record_file.parent)]
-        compare_runs(dump_dir, 5, "test", Quiet())
+        compare_runs(dump_dir, 5, "test", None, Quiet())
     except UserError as error:
         return [str(error)]
     return found
