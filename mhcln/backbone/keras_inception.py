@@ -90,7 +90,13 @@ def imagenet_file(console: Console) -> Path:
     Not by `keras.utils.get_file`, which has no timeout and leaves a damaged file under its name. Raises UserError if
     they cannot be downloaded.
     """
-    path = user_path(os.environ.get("KERAS_HOME") or "~/.keras") / "models" / IMAGENET
+    try:
+        path = user_path(os.environ.get("KERAS_HOME") or "~/.keras") / "models" / IMAGENET
+    except UserError:
+        raise UserError(
+            "nothing says where your home folder is, where Keras keeps its ImageNet weights; set KERAS_HOME to a "
+            "folder, or give --model_dir"
+        ) from None
     if path.is_file() and _is_imagenet(path.read_bytes()):
         return path
     console.say(f"downloading Keras's ImageNet weights to {path} (once, 88 MB)")

@@ -4,6 +4,7 @@ import hashlib
 import http.client
 import io
 import json
+import os
 import urllib.error
 import urllib.response
 import zipfile
@@ -292,6 +293,18 @@ def test_an_interrupted_download_leaves_nothing(cached, console, monkeypatch):
         with pytest.raises(type(interruption)):
             keras_inception.imagenet_file(console)
         assert not list(cached.parent.iterdir())
+
+
+def test_without_a_home_folder_the_weights_need_another_place(cached, console, monkeypatch):
+    serving(monkeypatch, WEIGHTS)
+    monkeypatch.delenv("KERAS_HOME")
+    monkeypatch.setattr(os.path, "expanduser", str)  # as it does where a foreign user id has no HOME
+    with pytest.raises(
+        UserError, match=r"where your home folder is.*; set KERAS_HOME to a folder, or give --model_dir"
+    ):
+        keras_inception.imagenet_file(console)
+    monkeypatch.setenv("KERAS_HOME", str(cached.parents[1]))
+    assert keras_inception.imagenet_file(console) == cached
 
 
 def test_a_cache_that_cannot_be_made_is_one_line(tmp_path, console, monkeypatch):

@@ -334,3 +334,17 @@ def test_results_are_plain_json(tmp_path, evaluate):
     content = json.loads((tmp_path / "K8/results.json").read_text())
     assert content["format"] == formats.FORMAT
     assert sys.float_info.max > content["mAP@3"] > 0
+
+
+def test_the_advice_of_every_refusal_gets_further(tmp_path, evaluate, users_mistake):
+    codes = write_run(tmp_path, run={"images_dir": str(tmp_path / "gone")})
+    write_images(tmp_path / "moved", codes)
+    flags = [f"--dump_dir={tmp_path}", "--k=3"]
+    users_mistake(evaluate(*flags), "give the folder of the class folders with --images_dir, or --interval=0")
+    for advised in (f"--images_dir={tmp_path / 'moved'}", "--interval=0"):
+        assert evaluate(*flags, advised).returncode == 0
+    write_run(tmp_path, "K8_seed1", seed=1)
+    users_mistake(evaluate(*flags), "choose one with --run_name, or see all by --table")
+    assert evaluate(*flags, "--run_name=K8_seed1").returncode == 0
+    assert evaluate(*flags, "--table").returncode == 0
+    users_mistake(evaluate(*flags, "--table", "--run_name=K8"), "leave --run_name, --query and --add out")
