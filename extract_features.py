@@ -23,7 +23,11 @@ def parser() -> cli.Parser:
     )
     add("--images_dir", type=cli.path, required=True, help="folder of class folders of images")
     add("--dataset", help="name of the data set, if the folder names do not say it (UCMD, AID, or your own)")
-    add("--unlabelled", action="store_true", help="take all images under images_dir, without classes, for search only")
+    add(
+        "--unlabelled",
+        action="store_true",
+        help="take all images under images_dir, without classes: for search, and for trainer.py --loss=itq",
+    )
     add(
         "--batch_size",
         type=cli.whole_number(1, LARGEST_BATCH),

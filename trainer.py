@@ -3,15 +3,17 @@
 python trainer.py --HASH_BITS=32 --ALPHA=0.2 --BATCH_SIZE=90 --ITERS=10000 --train_test_split=0.6
 python trainer.py --HASH_BITS=16,24,32 --seed=0,1,2
 python trainer.py --HASH_BITS=32 --loss=orthohash
+python trainer.py --HASH_BITS=32 --loss=itq
 """
 
 import argparse
+import dataclasses
 
 from mhcln import cli, device
 from mhcln.console import Console
 from mhcln.pipeline.train import TrainOptions, train_runs
 from mhcln.storage.run_record import TrainConfig
-from mhcln.training.methods import METHODS, PRECISIONS
+from mhcln.training.methods import METHODS, PRECISIONS, usual_config
 
 USUAL = TrainConfig()
 LARGEST_BITS = 2**16  # a code as large as 2048 features in float32: beyond it hashing makes nothing smaller
@@ -34,19 +36,23 @@ def parser() -> cli.Parser:
         "--loss",
         choices=METHODS,
         default=USUAL.loss,
-        help="mhcln is the paper's; semihard mines its triplets in batches of all classes; orthohash has class targets",
+        help="mhcln is the paper's, and no other is; semihard mines its triplets in batches of all classes; orthohash "
+        "has class targets; itq (rotated principal components) and lsh (random planes) take images without classes",
     )
-    add("--ALPHA", type=cli.margin, default=USUAL.alpha, help="margin of the triplets, or of orthohash's cosine")
+    add(
+        "--ALPHA",
+        type=cli.margin,
+        help=f"margin of the triplets, or of orthohash's cosine; if not given, {USUAL.alpha}; other losses have none",
+    )
     add(
         "--BATCH_SIZE",
         type=cli.whole_number(3, LARGEST_BATCH),
-        default=USUAL.batch_size,
-        help="images in a batch, for mhcln a multiple of 3",
+        help=f"images in a batch, for mhcln a multiple of 3; if not given, {USUAL.batch_size}",
     )
     add(
         "--ITERS",
         type=cli.whole_number(1, MOST_ITERATIONS),
-        help="iterations; if not given, those of the data set for mhcln, 2000 for the other losses",
+        help="iterations; if not given, those of the data set for mhcln, 2000 for the other losses that have some",
     )
     add(
         "--precision",
@@ -80,13 +86,14 @@ def parser() -> cli.Parser:
 
 def main(flags: argparse.Namespace, console: Console) -> None:
     """Train the runs that the flags ask for."""
-    config = TrainConfig(
-        loss=flags.loss,
-        alpha=flags.ALPHA,
-        batch_size=flags.BATCH_SIZE,
+    usual = usual_config(flags.loss)
+    config = dataclasses.replace(
+        usual,
+        alpha=flags.ALPHA or usual.alpha,
+        batch_size=flags.BATCH_SIZE or usual.batch_size,
         precision=flags.precision,
-        validate=flags.validate or USUAL.validate,
-        patience=flags.patience or USUAL.patience,
+        validate=flags.validate or usual.validate,
+        patience=flags.patience or usual.patience,
     )
     options = TrainOptions(
         dump_dir=flags.dump_dir,

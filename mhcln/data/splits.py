@@ -18,6 +18,7 @@ STRATIFIED = "stratified"
 LISTS = "lists"
 PUBLISHED_AID = "published-aid"
 FOLDERS = "folders"
+RANDOM = "random"  # what stratified is called for images without classes
 RULES = (STRATIFIED, PUBLISHED_AID, FOLDERS)  # of --rule
 RATIO = 0.6  # share of training images in both papers
 
@@ -31,11 +32,12 @@ def stratified_split(paths: Sequence[str], labels: Labels, ratio: float, seed: i
     """Draw `ratio` of each class for training, the rest for testing.
 
     Halves round up, and a class of two or more images has at least one on either side. (The published code rounds for
-    UCMD and takes the ceiling for AID; at 0.6 all three agree on both sets.)
+    UCMD and takes the ceiling for AID; at 0.6 all three agree on both sets.) Images without classes are drawn as if
+    they were of one, and the rule is then recorded as RANDOM.
 
     Args:
         paths: Paths in storage order.
-        labels: `[n]`, class of each image.
+        labels: `[n]`, class of each image; -1 for each if there are no classes.
         ratio: Share of training images, between 0 and 1.
         seed: Seed of the draw.
     """
@@ -44,7 +46,8 @@ def stratified_split(paths: Sequence[str], labels: Labels, ratio: float, seed: i
         return min(max(math.floor(ratio * n + 0.5), 1), max(n - 1, 1))
 
     train = _draw_by_class(labels, count, seed)
-    return Split(list(compress(paths, train)), list(compress(paths, ~train)), ratio, seed, STRATIFIED)
+    rule = RANDOM if (labels < 0).all() else STRATIFIED
+    return Split(list(compress(paths, train)), list(compress(paths, ~train)), ratio, seed, rule)
 
 
 def hold_back(labels: Labels, share: float, seed: int) -> NDArray[np.bool_]:
@@ -75,7 +78,7 @@ def _draw_by_class(labels: Labels, count: Callable[[int], int], seed: int, *purp
     chosen = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
-        drawn = np.random.default_rng([seed, int(label), *purpose]).permutation(rows)
+        drawn = np.random.default_rng([seed, max(int(label), 0), *purpose]).permutation(rows)
         chosen[drawn[: count(len(rows))]] = True
     return chosen
 
@@ -141,7 +144,8 @@ def split_from_lists(folder: Path, paths: Sequence[str], labels: Labels) -> Spli
     for list_file in (folder / "train.txt", folder / "test.txt"):
         lines = _read_list(list_file)
         side = [find(name, list_file) for name, _ in lines]
-        pairs |= {(text, int(labels[row_of[path]])) for (_, text), path in zip(lines, side, strict=True) if text}
+        found = zip(lines, (int(labels[row_of[path]]) for path in side), strict=True)
+        pairs |= {(text, label) for (_, text), label in found if text and label >= 0}
         sides.append(sorted(side, key=row_of.__getitem__))
     if len(pairs) > min(len({text for text, _ in pairs}), len({label for _, label in pairs})):
         raise UserError(f"{folder}: the labels in the lists do not fit the class folders; are they of this data set?")

@@ -102,10 +102,15 @@ def choose_protocol(codes: Codes, archive: str, k: int) -> Protocol:
         A protocol in which at least one query has something to find.
 
     Raises:
-        UserError: There is no test image, less to find than `k`, or nothing to find for any query.
+        UserError: There are no classes, no test image, less to find than `k`, or nothing to find for any query.
     """
     if archive not in ARCHIVES:
         raise UserError(f"archive={archive!r} is not one of {', '.join(ARCHIVES)}")
+    if not codes.class_names:
+        raise UserError(
+            "the images have no classes, so that nothing says which images a query should find; search them with "
+            "eval.py --query"
+        )
     part = np.array(codes.split)
     queries = np.flatnonzero(part == "test")
     searched = np.arange(len(part)) if archive == "all" else np.flatnonzero(part == archive)

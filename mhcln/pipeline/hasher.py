@@ -16,7 +16,7 @@ from mhcln.console import Console, Quiet, UserError
 from mhcln.data import splits
 from mhcln.device import check_precision, tf32, trains_with_xla
 from mhcln.hamming.codes import binarise, pack
-from mhcln.pipeline.training_setup import TrainingData, codes_of, prepare, trained_network
+from mhcln.pipeline.training_setup import TrainingData, choose_method, codes_of, prepare, solve, trained_network
 from mhcln.quiet_tensorflow import keras
 from mhcln.storage import formats, layout, runs
 from mhcln.storage.checkpoints import Progress
@@ -25,6 +25,7 @@ from mhcln.storage.run_record import TrainConfig
 from mhcln.storage.runs import Run
 from mhcln.training import loop
 from mhcln.training.learner import activations
+from mhcln.training.methods import ClosedForm, Iterative
 from mhcln.training.network_file import read_network
 
 
@@ -149,10 +150,15 @@ def fit(features: Features, split: Split, config: TrainConfig, console: Console 
     """
     console = console or Quiet()
     splits.check(split, features.images.paths, Path("split"))
-    data = TrainingData.of(features, split)
+    data, images = TrainingData.of(features, split), features.images
+    method = choose_method(config.loss, images)
+    network = solve(data, method, config) if isinstance(method, ClosedForm) else _train(data, method, config, console)
+    return Hasher(network, images.extractor, images.model_file)
+
+
+def _train(data: TrainingData, method: Iterative, config: TrainConfig, console: Console) -> keras.Model:
     check_precision(config.precision)
-    learner, validation = prepare(data, config, trains_with_xla(console), console)
+    learner, validation = prepare(data, method, config, trains_with_xla(console), console)
     with tf32(config.precision == "tf32"):
         loop.train(learner, Progress(), config.iterations, console, validation=validation)
-    network = trained_network(learner, config, validation)
-    return Hasher(network, features.images.extractor, features.images.model_file)
+    return trained_network(learner, method, config, validation)

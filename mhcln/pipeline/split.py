@@ -66,7 +66,7 @@ def _write(dump_dir: Path, made: list[Split], images: ImageTable, console: Conso
         formats.write_split(path, split)
         console.say(
             f"{images.dataset}: {len(split.train_paths)} training and {len(split.test_paths)} test images of "
-            f"{len(images.class_names)} classes, {split.rule}, seed {split.seed} -> {path}"
+            f"{len(images.class_names) or 'no'} classes, {split.rule}, seed {split.seed} -> {path}"
         )
 
 
@@ -82,8 +82,8 @@ def _import_features(pickled: Path, dump_dir: Path, console: Console) -> None:
 
 
 def _splits_of(options: SplitOptions, images: ImageTable) -> list[Split]:
-    if not images.class_names:
-        raise UserError(f"the images in {options.dump_dir} have no classes: they can be searched, not trained on")
+    if not images.class_names and options.rule == splits.PUBLISHED_AID:
+        raise UserError(f"--rule={options.rule} draws by class, and the images in {options.dump_dir} have none")
     given = options.ratio or options.seeds != (0,)
     if options.rule == splits.FOLDERS and not options.lists:
         if given:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from pathlib import Path
+
+import numpy as np
 
 from mhcln.console import Console, UserError
 from mhcln.data import datasets, splits
 from mhcln.device import check_precision, current_device, explained, open_device, tf32, trains_with_xla, versions
-from mhcln.pipeline.training_setup import TrainingData, codes_of, prepare, trained_network
+from mhcln.hamming.codes import count_distinct
+from mhcln.pipeline.training_setup import TrainingData, choose_method, codes_of, prepare, solve, trained_network
 from mhcln.quiet_tensorflow import keras
 from mhcln.storage import formats, layout, runs
 from mhcln.storage.checkpoints import Checkpoint, Progress
 from mhcln.storage.files import locked, replacing, write_csv
-from mhcln.storage.formats import Activations, Features, ImageTable, Split
+from mhcln.storage.formats import Activations, Codes, Features, ImageTable, Split
 from mhcln.storage.run_record import Outcome, RunInputs, RunRecord, TrainConfig
 from mhcln.training import loop
 from mhcln.training.learner import activations
-from mhcln.training.methods import METHODS
+from mhcln.training.methods import METHODS, ClosedForm, Iterative, MethodSpec
 from mhcln.training.samplers import check_triplet_batch
 
 
@@ -28,7 +32,8 @@ class TrainOptions:
 
     Attributes:
         dump_dir: Folder of features and splits, and of the runs.
-        config: How every run is trained; its bits and seed, and iterations if not given, are filled in.
+        config: How every run is trained, 0 for what its method has no use for; its bits and seed, and iterations if
+            not given, are filled in.
         bits: Bit lengths.
         seeds: Seeds.
         iterations: Iterations of the optimiser; None for the usual number.
@@ -61,6 +66,7 @@ def train_runs(options: TrainOptions, console: Console) -> None:
     features = formats.read_features(options.dump_dir)
     if features.images.skipped:
         console.warn(f"features.npz lacks {features.images.skipped} images that could not be read; see skipped.csv")
+    choose_method(options.config.loss, features.images)
     iterations = options.iterations or usual_iterations(options.config.loss, features.images)
     device = open_device(options.device, console)
     check_precision(options.config.precision)
@@ -73,18 +79,38 @@ def train_runs(options: TrainOptions, console: Console) -> None:
 
 
 def usual_iterations(loss: str, images: ImageTable) -> int:
-    """Return the iterations of a method: its own number, or that of the data set's published training."""
-    return METHODS[loss].iterations or datasets.load(images.dataset, images.class_names).iterations
+    """Return the iterations of a method: its own number, that of the data set's published training, 0 for no loop."""
+    method = METHODS[loss]
+    if isinstance(method, ClosedForm):
+        return 0
+    return method.iterations or datasets.load(images.dataset, images.class_names).iterations
 
 
 def _check_options(options: TrainOptions) -> None:
     count = len(options.bits) * len(options.seeds)
     if options.run_name and count > 1:
         raise UserError(f"--run_name names one folder, but these flags ask for {count} runs; leave it out")
+    if unused := _unused_flags(options, METHODS[options.config.loss]):
+        raise UserError(f"--loss={options.config.loss} has no use for {', '.join(unused)}; leave that out")
     if options.config.patience and not options.config.validate:
         raise UserError("--patience waits for held-back images to get better; add --validate=0.1, or leave it out")
     if options.config.loss == "mhcln":
         check_triplet_batch(options.config.batch_size)
+
+
+def _unused_flags(options: TrainOptions, method: MethodSpec) -> list[str]:
+    """Return the flags that ask for something that the method has not."""
+    config = options.config
+    asked = {"--ALPHA": config.alpha} if isinstance(method, ClosedForm) or not method.has_margin else {}
+    if isinstance(method, ClosedForm):
+        asked |= {
+            "--BATCH_SIZE": config.batch_size,
+            "--ITERS": options.iterations or 0,
+            "--precision": config.precision != TrainConfig.precision,
+            "--validate": config.validate,
+            "--patience": config.patience,
+        }
+    return [flag for flag, value in asked.items() if value]
 
 
 def _train_one(
@@ -108,8 +134,15 @@ def _train_one(
         if outcome and (options.finish or done == config.iterations):
             console.say(f"{folder} is done already: {done} iterations, nothing to do")
             return
-        with explained("a smaller --BATCH_SIZE", console):
-            _train_run(job, options.finish, console)
+        method = METHODS[config.loss]
+        if isinstance(method, ClosedForm):
+            if options.finish:
+                raise UserError(_NOTHING_TO_FINISH.format(folder))
+            with explained("fewer training images", console):
+                _solve_run(job, method, console)
+        else:
+            with explained("a smaller --BATCH_SIZE", console):
+                _train_run(job, method, options.finish, console)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +158,8 @@ class _Job:
     @property
     def can_go_on(self) -> bool:
         """Whether the state of the finished run is kept, since more iterations can follow."""
-        return METHODS[self.record.config.loss].open_ended
+        method = METHODS[self.record.config.loss]
+        return isinstance(method, Iterative) and method.open_ended
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -158,24 +192,42 @@ def _describe_inputs(data: TrainingData, split: Split) -> RunInputs:
     )
 
 
-def _train_run(job: _Job, finish: bool, console: Console) -> None:
+_NOTHING_TO_FINISH = "{} has no interrupted training to --finish; train it without that flag"
+
+
+def _solve_run(job: _Job, method: ClosedForm, console: Console) -> None:
+    """Compute a network in closed form, and write the files of the run: stopped anywhere, it is done again."""
+    folder, config, device = job.folder, job.record.config, current_device()
+    began = time.perf_counter()
+    network = solve(job.data, method, config)
+    seconds = time.perf_counter() - began
+    runs.write_record(folder, job.record)
+    codes = _write_codes(folder, network, job.data)
+    images, distinct = len(job.data.train), count_distinct(codes.codes[np.isin(job.data.used, job.data.train)])
+    write_csv(folder / layout.HISTORY, ["iteration", "distinct_codes"], [[0, distinct]])
+    runs.finish(folder, job.record, Outcome(round(seconds, 3), device.name, **vars(versions(device))))
+    console.say(f"closed form in {seconds:.1f} s, {distinct} distinct codes of {images} training images -> {folder}")
+
+
+def _train_run(job: _Job, method: Iterative, finish: bool, console: Console) -> None:
     """Train or continue a run, or finish it where it stands, and write its files."""
     config, folder, checkpoint, device = job.record.config, job.folder, job.checkpoint, current_device()
-    learner, validation = prepare(job.data, config, job.compile_with_xla, console)
+    learner, validation = prepare(job.data, method, config, job.compile_with_xla, console)
     progress = loop.resume(learner, checkpoint, console, validation)
     if finish and not learner.iteration:
-        raise UserError(f"{folder} has no interrupted training to --finish; train it without that flag")
+        raise UserError(_NOTHING_TO_FINISH.format(folder))
     runs.write_record(folder, job.record)
     goal = learner.iteration if finish else config.iterations
     with tf32(config.precision == "tf32"):
         loop.train(learner, progress, goal, console, checkpoint, validation, folder.name)
     if job.can_go_on and not finish:
         loop.save(learner, progress, checkpoint, validation)
-    network = trained_network(learner, config, validation)
+    network = trained_network(learner, method, config, validation)
     if validation:
         console.say(f"best at iteration {validation.best_iteration}: {validation.best:.4f} mAP@20 of held-back images")
     columns = loop.columns(learner, validation)
-    _write_files(folder, network, job.data, columns, progress)
+    _write_codes(folder, network, job.data)
+    _write_history(folder, columns, progress)
     outcome = Outcome(
         seconds=round(progress.seconds, 3),
         device=device.name,
@@ -194,15 +246,18 @@ def _train_run(job: _Job, finish: bool, console: Console) -> None:
     )
 
 
-def _write_files(
-    folder: Path, network: keras.Model, data: TrainingData, columns: list[str], progress: Progress
-) -> None:
+def _write_codes(folder: Path, network: keras.Model, data: TrainingData) -> Codes:
+    """Write the network and what it makes of all images; return their codes."""
     found = activations(network, data.features.vectors[data.used])
     codes = codes_of(found, data)
     with replacing(folder / layout.MODEL) as path:
         network.save(path)
     formats.write_codes(folder, codes)
     formats.write_activations(folder, Activations(found, codes.paths))
+    return codes
+
+
+def _write_history(folder: Path, columns: list[str], progress: Progress) -> None:
     whole = {"iteration", "distinct_codes"}
     rows = (
         [int(value) if name in whole else f"{value:.9g}" for name, value in zip(columns, row, strict=True)]

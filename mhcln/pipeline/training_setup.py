@@ -12,10 +12,10 @@ from mhcln.console import Console, UserError
 from mhcln.data import splits
 from mhcln.hamming.codes import binarise, pack
 from mhcln.quiet_tensorflow import keras
-from mhcln.storage.formats import Codes, Features, Split
+from mhcln.storage.formats import Codes, Features, ImageTable, Split
 from mhcln.storage.run_record import TrainConfig
 from mhcln.training.learner import Learner
-from mhcln.training.methods import METHODS
+from mhcln.training.methods import METHODS, ClosedForm, Iterative, MethodSpec
 from mhcln.training.validation import Validation
 
 ALWAYS_A_BATCH = 1024  # images: a small data set may be drawn several times in one batch
@@ -48,13 +48,30 @@ class TrainingData:
         return np.union1d(self.train, self.test)
 
 
+def choose_method(loss: str, images: ImageTable) -> MethodSpec:
+    """Return the method of a name; raises UserError if there is none, or it needs classes that the images lack."""
+    if loss not in METHODS:
+        raise UserError(f"loss={loss!r} is not one of {', '.join(METHODS)}")
+    method = METHODS[loss]
+    if not images.class_names and method.needs_labels:
+        others = [f"--loss={name}" for name, other in METHODS.items() if not other.needs_labels]
+        raise UserError(f"the images have no classes, from which --loss={loss} learns; {', '.join(others)} need none")
+    return method
+
+
+def solve(data: TrainingData, method: ClosedForm, config: TrainConfig) -> keras.Model:
+    """Return the network of a method in closed form; raises UserError if the images do not allow it."""
+    return method.solve(config, data.features.vectors[data.train], data.features.images.labels[data.train])
+
+
 def prepare(
-    data: TrainingData, config: TrainConfig, compile_with_xla: bool, console: Console
+    data: TrainingData, method: Iterative, config: TrainConfig, compile_with_xla: bool, console: Console
 ) -> tuple[Learner, Validation | None]:
     """Build what is trained: the learner on the training images, and the validation on those held back.
 
     Args:
         data: Features and split.
+        method: The method that the configuration names.
         config: How to train.
         compile_with_xla: Whether XLA compiles the training loop.
         console: Where it is reported if the images do not suit the method.
@@ -62,9 +79,7 @@ def prepare(
     Raises:
         UserError: The images do not allow the training.
     """
-    if config.loss not in METHODS:
-        raise UserError(f"loss={config.loss!r} is not one of {', '.join(METHODS)}")
-    vectors, images, method = data.features.vectors, data.features.images, METHODS[config.loss]
+    vectors, images = data.features.vectors, data.features.images
     rows, validation = data.train, None
     if config.validate:
         held = splits.hold_back(images.labels[rows], config.validate, config.seed)
@@ -102,11 +117,13 @@ def _warn_of_images(
         console.warn(f"{absent} of the {len(class_names)} classes have no training image")
 
 
-def trained_network(learner: Learner, config: TrainConfig, validation: Validation | None) -> keras.Model:
+def trained_network(
+    learner: Learner, method: Iterative, config: TrainConfig, validation: Validation | None
+) -> keras.Model:
     """Return the network to keep: that of the best validation, else the last; it computes in float32."""
     exact = dataclasses.replace(config, precision="float32")
     trained = learner.method.network
-    network = METHODS[config.loss].build(exact, learner.labels, trained.input_shape[1]).network
+    network = method.build(exact, learner.labels, trained.input_shape[1]).network
     network.set_weights(validation.weights if validation else trained.get_weights())
     return network
 

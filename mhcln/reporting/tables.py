@@ -122,8 +122,10 @@ def _note(results: Results) -> str:
         parts.append(f"{inputs.split_ratio:.0%} train ({inputs.split_rule})")
     if config:
         done = f"{results.iterations_done:,} of " if results.iterations_done is not None else ""
-        parts += [f"{done}{config.iterations:,} iterations", f"batch {config.batch_size}"]
-        parts += [f"ALPHA {config.alpha:g}", config.precision]
+        parts += [f"{done}{config.iterations:,} iterations"] if config.iterations else ["closed form"]
+        parts += [f"batch {config.batch_size}"] if config.batch_size else []
+        parts += [f"ALPHA {config.alpha:g}"] if config.alpha else []
+        parts.append(config.precision)
     parts += [f"searched: {results.archive}", f"features: {inputs.extractor or 'unknown'}"]
     return ", ".join(parts)
 

@@ -17,9 +17,9 @@ class TrainConfig:
     Attributes:
         bits: Bits of a code.
         loss: Name of the method, one of `mhcln.training.methods.METHODS`.
-        alpha: Margin of the triplets, or of orthohash's cosine.
-        batch_size: Images in a batch; for mhcln a multiple of 3.
-        iterations: Iterations of the optimiser.
+        alpha: Margin of the triplets, or of orthohash's cosine; 0 for a method without one.
+        batch_size: Images in a batch; for mhcln a multiple of 3; 0 for a closed form.
+        iterations: Iterations of the optimiser; 0 for a closed form.
         seed: Decides initial weights, batches, and which images are held back.
         precision: Of the matrix products while training, one of `mhcln.training.methods.PRECISIONS`; weights, losses
             and updates, and the use of the trained network, are float32.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mhcln.quiet_tensorflow import keras
 
@@ -71,6 +72,17 @@ def orthohash_network(width: int, bits: int, seed: int, precision: str = "float3
     to_activations = keras.layers.Activation("sigmoid", name="activations", dtype="float32")
     network = keras.Model(inputs, to_activations(centre(to_bits(hidden))), name="orthohash")
     return network, keras.Model([inputs, mask], centre(to_bits(dropped)), name="orthohash_outputs")
+
+
+def linear_network(kernel: NDArray[np.float64], bias: NDArray[np.float64]) -> keras.Model:
+    """Build the network whose activations are the sigmoids of `features @ kernel + bias`, `[d, K]` and `[K]`."""
+    width, bits = kernel.shape
+    inputs = keras.Input((width,), name="features", dtype="float32")
+    to_bits = keras.layers.Dense(bits, kernel_initializer="zeros", name="bits", dtype="float32")
+    to_activations = keras.layers.Activation("sigmoid", name="activations", dtype="float32")
+    network = keras.Model(inputs, to_activations(to_bits(inputs)), name="linear")
+    network.set_weights([kernel.astype(np.float32), bias.astype(np.float32)])
+    return network
 
 
 def _policy(precision: str) -> str:

@@ -28,6 +28,12 @@ def check_triplet_batch(batch_size: int) -> None:
         )
 
 
+def check_classes(labels: NDArray[np.int32]) -> None:
+    """Raise UserError if all images are of one class."""
+    if len(np.unique(labels)) < 2:
+        raise UserError("the training images are of one class; codes that tell classes apart need two")
+
+
 def triplet_sampler(labels: NDArray[np.int32], batch_size: int, seed: int) -> Sampler:
     """Draw the batches of the paper: anchors and positives of one class, negatives of another, anew each iteration.
 
@@ -81,8 +87,7 @@ def uniform_sampler(labels: NDArray[np.int32], batch_size: int, seed: int) -> Sa
     Raises:
         UserError: All images are of one class.
     """
-    if len(np.unique(labels)) < 2:
-        raise UserError("the training images are of one class; codes that tell classes apart need two")
+    check_classes(labels)
     images = len(labels)
 
     def sample(number: tf.Tensor) -> tf.Tensor:

@@ -84,10 +84,23 @@ def test_a_split_of_folders_needs_the_folders(dump_dir, run_script, users_mistak
     users_mistake(run_script(SCRIPT, "--dump_dir", dump_dir, "--rule=folders"), "train/ and test/")
 
 
-def test_images_without_classes_are_not_split(tmp_path, run_script, users_mistake):
-    table = image_table(["a", "b", "c"], np.full(3, -1), [])
-    formats.write_features(tmp_path, Features(np.zeros((3, 4), np.float32), table))
-    users_mistake(run_script(SCRIPT, "--dump_dir", tmp_path), "have no classes")
+def test_images_without_classes_are_split_at_random(tmp_path, run_script):
+    paths = list("abcdefghij")
+    formats.write_features(tmp_path, Features(np.zeros((10, 4), np.float32), image_table(paths, np.full(10, -1), [])))
+    result = run_script(SCRIPT, "--dump_dir", tmp_path)
+    assert "6 training and 4 test images of no classes, random, seed 0" in result.stdout
+    split = formats.read_split(tmp_path / "split.npz")
+    assert split.rule == "random"
+    assert sorted(split.train_paths + split.test_paths) == paths
+
+
+def test_lists_split_images_without_classes_whatever_labels_they_name(tmp_path, run_script):
+    table = image_table(list("abcd"), np.full(4, -1), [])
+    formats.write_features(tmp_path, Features(np.zeros((4, 4), np.float32), table))
+    for name, lines in (("train", "a 0\nb 1"), ("test", "c 0\nd 1")):
+        (tmp_path / f"{name}.txt").write_text(lines)
+    result = run_script(SCRIPT, "--split_dir", tmp_path, "--dump_dir", tmp_path)
+    assert result.returncode == 0, result.stderr
 
 
 def test_mistakes_are_one_line(dump_dir, run_script, users_mistake):

@@ -8,9 +8,10 @@ import numpy as np
 from mhcln.quiet_tensorflow import tf
 from mhcln.storage.run_record import TrainConfig
 from mhcln.training.learner import Learner
-from mhcln.training.methods import METHODS
+from mhcln.training.methods import METHODS, Iterative
 
 CLASSES, PER_CLASS, WIDTH = 3, 6, 8
+ITERATIVE = [name for name, method in METHODS.items() if isinstance(method, Iterative)]
 
 
 def make_images(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

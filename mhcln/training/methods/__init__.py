@@ -1,18 +1,32 @@
-"""What `--loss` means: each method in a file of its own, that chooses sampler, network, loss and optimiser together.
+"""What `--loss` means: each method in a file of its own.
 
-- `method`: what a method is made of.
+- `method`: what a method is made of, in iterations or in closed form.
 - `mhcln`, `semihard`: on the network and the optimiser of the paper.
 - `shared`: sampler, network and optimiser of the methods below, which differ in their loss.
 - `orthohash`: cosines to fixed class codes.
+- `projections`: what the methods below share: codes are the signs of projections of the centred features.
+- `itq`, `lsh`: in closed form, without labels.
 """
 
-from mhcln.training.methods import mhcln, orthohash, semihard
-from mhcln.training.methods.method import PRECISIONS, Method, MethodSpec
+from mhcln.storage.run_record import TrainConfig
+from mhcln.training.methods import itq, lsh, mhcln, orthohash, semihard
+from mhcln.training.methods.method import PRECISIONS, ClosedForm, Iterative, Method, MethodSpec
 
 METHODS: dict[str, MethodSpec] = {
     "mhcln": mhcln.SPEC,
     "semihard": semihard.SPEC,
     "orthohash": orthohash.SPEC,
+    "itq": itq.SPEC,
+    "lsh": lsh.SPEC,
 }
 
-__all__ = ["METHODS", "PRECISIONS", "Method", "MethodSpec"]
+
+def usual_config(loss: str) -> TrainConfig:
+    """Return the configuration of a method, in which 0 stands for what it has no use for."""
+    method = METHODS[loss]
+    if isinstance(method, Iterative):
+        return TrainConfig(loss=loss, alpha=TrainConfig.alpha if method.has_margin else 0.0)
+    return TrainConfig(loss=loss, alpha=0.0, batch_size=0, iterations=0)
+
+
+__all__ = ["METHODS", "PRECISIONS", "ClosedForm", "Iterative", "Method", "MethodSpec", "usual_config"]

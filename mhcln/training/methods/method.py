@@ -62,21 +62,49 @@ class Method:
 
 
 @dataclasses.dataclass(frozen=True)
-class MethodSpec:
+class _Spec:
     """What is known of a method before there are images to train on.
 
     Attributes:
         title: Name in tables.
+        needs_labels: Whether it learns from the classes of the images.
+    """
+
+    title: str
+    needs_labels: bool = dataclasses.field(default=True, kw_only=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Iterative(_Spec):
+    """A method that learns batch by batch.
+
+    Attributes:
         build: Builds the method from the configuration, the labels `[n]` of the training images and the width of
             their features; raises UserError if these do not allow it.
         needs_pairs: Whether only pairs of one class attract, so that a class with one training image can only be a
             negative.
         iterations: Usual number of iterations; None for the number of the data set.
         open_ended: Whether no iteration depends on how many there will be, so that a run can be trained on.
+        has_margin: Whether the configuration's `alpha` means something.
     """
 
-    title: str
     build: Callable[[TrainConfig, NDArray[np.int32], int], Method]
     needs_pairs: bool
     iterations: int | None = None
     open_ended: bool = True
+    has_margin: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class ClosedForm(_Spec):
+    """A method that computes its network at once, without batches and iterations.
+
+    Attributes:
+        solve: Returns the network, from the configuration, the features `[n, d]` of the training images and their
+            labels `[n]`; raises UserError if these do not allow it.
+    """
+
+    solve: Callable[[TrainConfig, NDArray[np.float32], NDArray[np.int32]], keras.Model]
+
+
+MethodSpec = Iterative | ClosedForm

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mhcln.quiet_tensorflow import tf
 from mhcln.storage.run_record import TrainConfig
-from mhcln.training.methods.method import Adam, Loss, Method, MethodSpec
+from mhcln.training.methods.method import Adam, Iterative, Loss, Method
 from mhcln.training.networks import published_network
 from mhcln.training.samplers import Sampler, triplet_sampler
 
@@ -75,4 +75,4 @@ def _squared_distance(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.square(a - b), axis=1)
 
 
-SPEC = MethodSpec("MHCLN", _build, needs_pairs=True)
+SPEC = Iterative("MHCLN", _build, needs_pairs=True, has_margin=True)

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from mhcln.quiet_tensorflow import tf
 from mhcln.storage.run_record import TrainConfig
 from mhcln.training.class_codes import class_codes
-from mhcln.training.methods.method import Method, MethodSpec
+from mhcln.training.methods.method import Iterative, Method
 from mhcln.training.methods.shared import ITERATIONS, on_shared_network
+from mhcln.training.samplers import check_classes
 
 # On splits 100 to 103 of UCMD the scale of the authors' code (s=8) gave mAP@20 0.979 and 0.969 at 32 and 16 bits, 16
 # gave 0.972 and 0.963; their margin (m=0.2, which is ALPHA's default) 0.979 and 0.969, 0.4 gave 0.976 and 0.969.
@@ -53,6 +54,7 @@ def orthohash_terms(
 
 
 def _build(config: TrainConfig, labels: NDArray[np.int32], width: int) -> Method:
+    check_classes(labels)
     codes = class_codes(int(labels.max()) + 1, config.bits, config.seed)
 
     def loss(outputs: tf.Tensor, of: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -61,4 +63,4 @@ def _build(config: TrainConfig, labels: NDArray[np.int32], width: int) -> Method
     return on_shared_network(config, labels, width, loss, TERMS)
 
 
-SPEC = MethodSpec("OrthoHash", _build, needs_pairs=False, iterations=ITERATIONS, open_ended=False)
+SPEC = Iterative("OrthoHash", _build, needs_pairs=False, iterations=ITERATIONS, open_ended=False, has_margin=True)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from mhcln.quiet_tensorflow import tf
 from mhcln.storage.run_record import TrainConfig
-from mhcln.training.methods.method import Method, MethodSpec
+from mhcln.training.methods.method import Iterative, Method
 from mhcln.training.methods.mhcln import NORM_EPSILON, all_terms, on_published_network
 from mhcln.training.samplers import uniform_sampler
 
@@ -58,4 +58,4 @@ def _build(config: TrainConfig, labels: NDArray[np.int32], width: int) -> Method
 
 
 # it sees all classes in a batch, and needs fewer iterations than the paper's
-SPEC = MethodSpec("MHCLN, semi-hard", _build, needs_pairs=True, iterations=2000)
+SPEC = Iterative("MHCLN, semi-hard", _build, needs_pairs=True, iterations=2000, has_margin=True)
