@@ -37,7 +37,8 @@ def parser() -> cli.Parser:
         choices=METHODS,
         default=USUAL.loss,
         help="mhcln is the paper's, and no other is; semihard mines its triplets in batches of all classes; orthohash "
-        "has class targets; itq (rotated principal components) and lsh (random planes) take images without classes",
+        "has class targets, sdh fits them by kernel regression in a second; itq (rotated principal components), lsh "
+        "(random planes) and sign (of each feature) take images without classes",
     )
     add(
         "--ALPHA",

@@ -169,7 +169,8 @@ _OTHER_KEYS = {
     "confused_pairs": "share of class `found` in the top {k} of queries of class `query`, the largest first",
     **{curve: f"as {metric.name} for radius 0, 1, ... bits" for curve, metric in RADIUS_METRICS.items()},
     "costs": "the same figures for the real-valued features and activations that the codes stand for, compared by "
-    "cosine in float32, and bytes per image",
+    "cosine in float32, for the signs of the features, each cut at its median over the training images, and bytes per "
+    "image",
     "queries": "test images that were searched for",
     "queries_left_out": "queries with no other image of their class in the archive: they have nothing to find and are "
     "in no mean",

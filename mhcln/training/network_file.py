@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from mhcln.console import UserError
 from mhcln.quiet_tensorflow import keras
 from mhcln.storage import layout
 from mhcln.storage.files import one_line
-from mhcln.storage.keras_file import SNAKE_CASE, SavedLayer, Shapes, read_archive, read_weights
+from mhcln.storage.keras_file import SavedLayer, Shapes, read_archive, read_weights
 
 # Options that layers of a kind must have; none other counts where a network is used, but `_built` reads some.
 KINDS: dict[str, dict[str, object]] = {
-    "Dense": {"activation": "linear", "use_bias": True},
+    "Dense": {"use_bias": True},
     "LeakyReLU": {},
     "Dropout": {},
     "BatchNormalization": {"center": True, "scale": True},
     "Activation": {"activation": "sigmoid"},
+    "Sqrt": {},
+    "UnitNormalization": {"axis": -1},
 }
+DENSE_ACTIVATIONS = ("linear", "exponential")
 MOST_LAYERS = 20  # the networks of `mhcln.training.networks` have 7
 
 
@@ -35,7 +40,7 @@ def read_network(path: Path) -> keras.Model:
         for layer in layers[1:]:
             built = _built(layer)
             values = built(values)
-            if layer.kind in SNAKE_CASE:
+            if isinstance(built, keras.layers.Layer) and built.weights:
                 built.set_weights(next(arrays))
     except ValueError as error:
         raise UserError(
@@ -60,13 +65,15 @@ def _shapes(layers: list[SavedLayer]) -> list[Shapes]:
     shapes = []
     for layer in layers[1:]:
         if layer.kind == "Dense":
+            if layer.config.get("activation") not in DENSE_ACTIVATIONS:
+                raise ValueError(f"its layer {layer.name!r} is of another network"[:200])
             units = _positive(layer.config.get("units"))
             shapes.append(Shapes(layer.kind, [(width, units), (units,)]))
             width = units
         elif layer.kind == "BatchNormalization":
             shapes.append(Shapes(layer.kind, [(width,)] * 4))
-    if not shapes or shapes[0].kind != "Dense":
-        raise ValueError("it does not begin with a dense layer")
+    if not shapes:
+        raise ValueError("it has no layer with weights")
     return shapes
 
 
@@ -76,15 +83,20 @@ def _positive(value: object) -> int:
     return value
 
 
-def _built(layer: SavedLayer) -> keras.layers.Layer:
+def _built(layer: SavedLayer) -> Callable[[Any], Any]:
     if layer.kind == "Dense":
-        return keras.layers.Dense(layer.config["units"], kernel_initializer="zeros", name=layer.name)
+        units, activation = layer.config["units"], layer.config["activation"]
+        return keras.layers.Dense(units, activation, kernel_initializer="zeros", name=layer.name)
     if layer.kind == "LeakyReLU":
         return keras.layers.LeakyReLU(negative_slope=_share(layer, "negative_slope"), name=layer.name)
     if layer.kind == "BatchNormalization":
         return keras.layers.BatchNormalization(epsilon=_share(layer, "epsilon"), name=layer.name)
     if layer.kind == "Activation":
         return keras.layers.Activation("sigmoid", name=layer.name)
+    if layer.kind == "UnitNormalization":
+        return keras.layers.UnitNormalization(name=layer.name)
+    if layer.kind == "Sqrt":
+        return keras.ops.sqrt
     return keras.layers.Dropout(0.0, name=layer.name)  # no part of a network that is used
 
 

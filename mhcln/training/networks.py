@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -83,6 +85,59 @@ def linear_network(kernel: NDArray[np.float64], bias: NDArray[np.float64]) -> ke
     network = keras.Model(inputs, to_activations(to_bits(inputs)), name="linear")
     network.set_weights([kernel.astype(np.float32), bias.astype(np.float32)])
     return network
+
+
+def threshold_network(thresholds: NDArray[np.float32], scale: float) -> keras.Model:
+    """Build the network whose activations are the sigmoids of `scale * (features - thresholds)`, `[d]`."""
+    inputs = keras.Input(thresholds.shape, name="features", dtype="float32")
+    centre = _centring(thresholds, scale)
+    to_activations = keras.layers.Activation("sigmoid", name="activations", dtype="float32")
+    return keras.Model(inputs, to_activations(centre(inputs)), name="thresholds")
+
+
+def kernel_network(
+    mean: NDArray[np.float64],
+    anchors: NDArray[np.float64],
+    spread: float,
+    coefficients: NDArray[np.float64],
+    root: bool,
+) -> keras.Model:
+    """Build the network of the `sdh` method, of Keras's own layers only, so that any Keras 3 opens it.
+
+    Args:
+        mean: `[d]`, what is taken off the features, or off their square roots.
+        anchors: `[m, d]`, of length 1.
+        spread: Squared distance from an anchor over which its kernel falls to 1 / e.
+        coefficients: `[m, K]`, what the kernels are multiplied by.
+        root: Whether the square roots of the features are taken; features below 0 then count as 0.
+
+    Returns:
+        Features `[n, d]`, centred, of length 1 -> kernels of the anchors `[n, m]` -> K activations.
+    """
+    values = inputs = keras.Input(mean.shape, name="features", dtype="float32")
+    if root:
+        values = keras.layers.LeakyReLU(negative_slope=0.0, name="positive", dtype="float32")(values)
+        values = keras.ops.sqrt(values)
+    values = _centring(mean, 1.0)(values)
+    values = keras.layers.UnitNormalization(name="unit", dtype="float32")(values)
+    # exp(-d² / spread) with d² = 2 - 2 cosine
+    to_kernels = keras.layers.Dense(
+        len(anchors), activation="exponential", kernel_initializer="zeros", name="kernels", dtype="float32"
+    )
+    to_bits = keras.layers.Dense(coefficients.shape[1], kernel_initializer="zeros", name="bits", dtype="float32")
+    to_activations = keras.layers.Activation("sigmoid", name="activations", dtype="float32")
+    network = keras.Model(inputs, to_activations(to_bits(to_kernels(values))), name="sdh")
+    to_kernels.set_weights([anchors.T * (2 / spread), np.full(len(anchors), -2 / spread)])
+    to_bits.set_weights([coefficients, np.zeros(coefficients.shape[1])])
+    return network
+
+
+def _centring(mean: NDArray[Any], scale: float) -> keras.layers.Layer:
+    """Return a batch norm of fixed statistics: `scale * (values - mean)`, without rounding if scale is a power of 2."""
+    layer = keras.layers.BatchNormalization(epsilon=0.0, name="centre", dtype="float32")
+    layer.build((None, len(mean)))
+    layer.set_weights([np.full(len(mean), scale), np.zeros(len(mean)), mean, np.ones(len(mean))])
+    return layer
 
 
 def _policy(precision: str) -> str:

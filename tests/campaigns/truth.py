@@ -5,12 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import graphs
+import numpy as np
 from dumps import draw_images, leftovers, run_here
 
 from mhcln.console import Quiet, UserError
 from mhcln.evaluation.evaluate import evaluate, evaluate_vectors
 from mhcln.hamming.codes import binarise, pack
 from mhcln.pipeline.compare import compare_runs
+from mhcln.pipeline.costs import signs_of
 from mhcln.pipeline.train import TrainOptions, train_runs
 from mhcln.storage import formats, layout, runs
 from mhcln.storage.files import sha256_of
@@ -126,7 +128,9 @@ def _untrue_results(folder: Path, versions: list[Path]) -> list[str]:
     codes, record = formats.read_codes(evaluated[0]), runs.read_record(evaluated[0])
     evaluation = evaluate(codes, results.archive, results.k)
     stored = formats.read_activations(evaluated[0], codes.bits)
-    vectors = {"features": formats.read_features(evaluated[0].parent).vectors, "activations": stored.activations}
+    features = formats.read_features(evaluated[0].parent).vectors
+    signs = signs_of(features, np.array(codes.split) == "train")
+    vectors = {"features": features, "signs": signs, "activations": stored.activations}
     costs = {what: evaluate_vectors(rows, evaluation.protocol) for what, rows in vectors.items()}
     costs["codes"] = {name: evaluation.metrics[name] for name in costs["features"]}
     right = {

@@ -15,8 +15,10 @@ from mhcln.data import splits
 from mhcln.quiet_tensorflow import keras
 from mhcln.storage import formats, layout, runs
 from mhcln.storage.formats import Features
+from mhcln.storage.results import read_results
 
-SOLVED = ("itq", "lsh")
+WITHOUT_LABELS = {"itq": 6, "lsh": 6, "sign": 12}  # and the bits of a code of features of width 12
+SOLVED = {"sdh": 6, **WITHOUT_LABELS}
 
 
 def train_here(*flags) -> RecordingConsole:
@@ -36,18 +38,18 @@ def dump_dir(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("loss", SOLVED)
-def test_a_run_leaves_the_usual_files_and_the_same_ones_again(dump_dir, loss):
-    flags = (f"--loss={loss}", "--HASH_BITS=6", "--dump_dir", dump_dir)
+@pytest.mark.parametrize(("loss", "bits"), SOLVED.items())
+def test_a_run_leaves_the_usual_files_and_the_same_ones_again(dump_dir, loss, bits):
+    flags = (f"--loss={loss}", f"--HASH_BITS={bits}", "--dump_dir", dump_dir)
     train_here(*flags)
-    folder = dump_dir / f"K6_{loss}"
+    folder = dump_dir / f"K{bits}_{loss}"
     run, codes = runs.read_run(folder), formats.read_codes(folder)
     assert (run.config.iterations, run.config.batch_size, run.config.alpha) == (0, 0, 0)
     assert set(run.outcome.files) == set(layout.TRAINED)
     assert (folder / "history.csv").read_text().splitlines()[0] == "iteration,distinct_codes"
     model = keras.models.load_model(folder / "model.keras", safe_mode=True, compile=False)
     vectors = formats.read_features(dump_dir).vectors
-    stored = formats.read_activations(folder, 6).activations
+    stored = formats.read_activations(folder, bits).activations
     np.testing.assert_allclose(model(vectors).numpy(), stored, atol=1e-6)
     assert (mhcln.Hasher.load(folder).encode(vectors) == codes.codes).all()
     assert "done already" in train_here(*flags).said[-1]
@@ -76,6 +78,24 @@ def test_flags_of_iterations_mean_nothing(dump_dir, flag):
     assert not list(dump_dir.glob("K*/run.json"))
 
 
+@pytest.mark.parametrize(("loss", "bits"), [*SOLVED.items(), ("orthohash", 6)])
+def test_each_evaluation_says_what_the_signs_of_the_features_are_worth(dump_dir, evaluate, loss, bits):
+    batches = ("--BATCH_SIZE=6", "--ITERS=5") if loss == "orthohash" else ()
+    train_here(f"--loss={loss}", f"--HASH_BITS={bits}", *batches, "--dump_dir", dump_dir)
+    assert evaluate("--k=5", "--interval=0", "--dump_dir", dump_dir).returncode == 0
+    costs = {cost.what: cost for cost in read_results(dump_dir / f"K{bits}_{loss}").costs}
+    features, split = formats.read_features(dump_dir), formats.read_split(dump_dir / "split.npz")
+    signs = mhcln.fit(features, split, mhcln.TrainConfig(bits=12, loss="sign")).encode_split(features, split)
+    metrics = mhcln.evaluate(signs, k=5).metrics
+    assert (costs["signs"].stored, costs["signs"].bytes_per_image) == ("12 bits", 2)
+    assert costs["signs"].metrics == pytest.approx({name: metrics[name] for name in costs["signs"].metrics})
+
+
+def test_signs_are_of_all_features(dump_dir):
+    with pytest.raises(UserError, match="a bit of each of the 12 features; give --HASH_BITS=12"):
+        train_here("--loss=sign", "--dump_dir", dump_dir)
+
+
 def test_training_in_memory_gives_the_codes_of_the_script(dump_dir):
     train_here("--loss=itq", "--HASH_BITS=6", "--dump_dir", dump_dir)
     features, split = formats.read_features(dump_dir), formats.read_split(dump_dir / "split.npz")
@@ -101,16 +121,16 @@ def test_labels_are_not_looked_at(dump_dir):
     named = dict(zip(bare.images.paths, features.images.paths, strict=True))
     sides = ([named[path] for path in side] for side in (split.train_paths, split.test_paths))
     same = formats.Split(*sides, 0.6, 0, "lists")
-    for loss in SOLVED:
-        config = mhcln.TrainConfig(bits=6, loss=loss)
+    for loss, bits in WITHOUT_LABELS.items():
+        config = mhcln.TrainConfig(bits=bits, loss=loss)
         one, other = mhcln.fit(features, same, config), mhcln.fit(bare, split, config)
         assert (one.encode(features.vectors) == other.encode(features.vectors)).all()
 
 
-@pytest.mark.parametrize("loss", ["mhcln", "semihard", "orthohash"])
+@pytest.mark.parametrize("loss", ["mhcln", "semihard", "orthohash", "sdh"])
 def test_a_loss_that_needs_classes_names_those_that_do_not(tmp_path, loss):
     write_training_inputs(tmp_path, unlabelled(separable_features()))
-    with pytest.raises(UserError, match=r"no classes.*--loss=itq, --loss=lsh need none"):
+    with pytest.raises(UserError, match=r"no classes.*--loss=itq, --loss=lsh, --loss=sign need none"):
         train_here(f"--loss={loss}", "--dump_dir", tmp_path)
 
 

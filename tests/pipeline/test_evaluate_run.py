@@ -269,9 +269,10 @@ def test_features_activations_and_codes_are_compared(tmp_path, evaluate):
     done = evaluate(f"--dump_dir={tmp_path}", "--k=3", "--interval=0")
     values = results(tmp_path / "K8")
     compared = [(row["what"], row["stored"], row["bytes_per_image"]) for row in values["costs"]]
-    assert compared == [("features", "8 floats", 32), ("activations", "8 floats", 32), ("codes", "8 bits", 1)]
+    vectors = [("features", "8 floats", 32), ("signs", "8 bits", 1), ("activations", "8 floats", 32)]
+    assert compared == [*vectors, ("codes", "8 bits", 1)]
     # The features stand in another order in their file: matched by path they rank just as the codes do.
-    features, _, own = values["costs"]
+    features, _, _, own = values["costs"]
     assert {name: features[name] for name in ("mAP@3", "mAP", "mAP@3_tie_aware", "tied_at_k")} == pytest.approx(
         {name: own[name] for name in ("mAP@3", "mAP", "mAP@3_tie_aware", "tied_at_k")}
     )

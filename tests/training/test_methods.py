@@ -31,8 +31,10 @@ def test_usual_losses_are_in_the_list():
         "mhcln": "MHCLN",
         "semihard": "MHCLN, semi-hard",
         "orthohash": "OrthoHash",
+        "sdh": "SDH, class codes",
         "itq": "ITQ",
         "lsh": "LSH",
+        "sign": "Sign of features",
     }
     assert {name: METHODS[name].iterations for name in ITERATIVE} == {
         "mhcln": None,

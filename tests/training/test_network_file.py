@@ -10,7 +10,13 @@ import pytest
 from mhcln.console import UserError
 from mhcln.quiet_tensorflow import keras
 from mhcln.training.network_file import read_network
-from mhcln.training.networks import orthohash_network, published_network
+from mhcln.training.networks import (
+    kernel_network,
+    linear_network,
+    orthohash_network,
+    published_network,
+    threshold_network,
+)
 
 FEATURES = np.random.default_rng(0).normal(size=(9, 6)).astype(np.float32)
 
@@ -28,16 +34,27 @@ def with_dropout() -> keras.Model:
 
 @pytest.mark.parametrize(
     "build",
-    [lambda: published_network(6, 4, seed=0), lambda: orthohash_network(6, 4, seed=0)[0], with_dropout],
-    ids=["published", "orthohash", "dropout"],
+    [
+        lambda: published_network(6, 4, seed=0),
+        lambda: orthohash_network(6, 4, seed=0)[0],
+        with_dropout,
+        lambda: linear_network(np.ones((6, 4)), np.ones(4)),
+        lambda: threshold_network(np.ones(4), 0.5),
+        lambda: kernel_network(np.ones(6), np.ones((5, 6)), 2.0, np.ones((5, 4)), root=True),
+        lambda: kernel_network(np.ones(6), np.ones((5, 6)), 2.0, np.ones((5, 4)), root=False),
+    ],
+    ids=["published", "orthohash", "dropout", "linear", "thresholds", "kernels of roots", "kernels"],
 )
 def test_a_network_computes_what_it_computed_when_it_was_saved(tmp_path, build):
     network, random = build(), np.random.default_rng(1)
     network.set_weights([random.uniform(0.1, 1, value.shape) for value in network.get_weights()])
     network.save(tmp_path / "model.keras")
     loaded = read_network(tmp_path / "model.keras")
-    assert (loaded.input_shape, loaded.output_shape) == ((None, 6), (None, 4))
-    assert np.array_equal(loaded(FEATURES, training=False), network(FEATURES, training=False))
+    assert (loaded.input_shape, loaded.output_shape) == (network.input_shape, (None, 4))
+    features = FEATURES[:, : network.input_shape[1]]
+    assert np.array_equal(loaded(features, training=False), network(features, training=False))
+    plain = keras.models.load_model(tmp_path / "model.keras", safe_mode=True, compile=False)
+    assert np.array_equal(plain(features, training=False), network(features, training=False))
 
 
 @pytest.fixture

@@ -5,19 +5,22 @@
 - `shared`: sampler, network and optimiser of the methods below, which differ in their loss.
 - `orthohash`: cosines to fixed class codes.
 - `projections`: what the methods below share: codes are the signs of projections of the centred features.
-- `itq`, `lsh`: in closed form, without labels.
+- `sdh`: kernel regression to class codes, in closed form.
+- `itq`, `lsh`, `sign`: in closed form, without labels.
 """
 
 from mhcln.storage.run_record import TrainConfig
-from mhcln.training.methods import itq, lsh, mhcln, orthohash, semihard
+from mhcln.training.methods import itq, lsh, mhcln, orthohash, sdh, semihard, sign
 from mhcln.training.methods.method import PRECISIONS, ClosedForm, Iterative, Method, MethodSpec
 
 METHODS: dict[str, MethodSpec] = {
     "mhcln": mhcln.SPEC,
     "semihard": semihard.SPEC,
     "orthohash": orthohash.SPEC,
+    "sdh": sdh.SPEC,
     "itq": itq.SPEC,
     "lsh": lsh.SPEC,
+    "sign": sign.SPEC,
 }
 
 

@@ -40,6 +40,12 @@ def principal_axes(vectors: NDArray[np.float32], mean: Matrix, count: int) -> Ma
     return np.asarray(axes[:, ::-1][:, :count])
 
 
+def require_variation(vectors: NDArray[np.float32]) -> None:
+    """Raise UserError if all vectors `[n, d]` are equal."""
+    if (vectors == vectors[0]).all():
+        raise UserError("the features of all training images are equal: no code can tell them apart")
+
+
 def _require_directions(found: int, count: int, images: int, width: int) -> None:
     if found < count:
         raise UserError(
@@ -57,7 +63,6 @@ def sign_network(vectors: NDArray[np.float32], mean: Matrix, axes: NDArray[Any])
     Raises:
         UserError: All vectors are equal.
     """
+    require_variation(vectors)
     deviation = np.sqrt(np.mean(centred(vectors, mean, axes) ** 2))
-    if not deviation > 0 or (vectors == vectors[0]).all():
-        raise UserError("the features of all training images are equal: no code can tell them apart")
     return linear_network(axes / deviation, -mean @ axes / deviation)
