@@ -236,6 +236,8 @@ def explained(advice: str, console: Console) -> Iterator[None]:
     """
     try:
         yield
+    except UserError:  # is one line already, and needs no TensorFlow
+        raise
     except tf.errors.ResourceExhaustedError as error:
         raise UserError(f"the device has no memory left ({_first_line(error)}); take {advice}") from error
     except tf.errors.OpError as error:

@@ -1,22 +1,23 @@
 """Query images to their nearest neighbours in a run's archive; adding images to the archive."""
 
 import dataclasses
-import os
-import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mhcln.backbone.describe import describe
-from mhcln.console import Console, UserError, is_printable, user_path
-from mhcln.data import datasets, folders
+from mhcln.console import Console, UserError, is_printable
+from mhcln.data import datasets
 from mhcln.data.images import ImageError
 from mhcln.device import explained, open_device
-from mhcln.hamming.index import Index
+from mhcln.hamming.codes import binarise, pack
+from mhcln.hamming.ordered import Point, point_of
 from mhcln.pipeline.evaluate import open_run
 from mhcln.pipeline.hasher import Hasher, load_network
 from mhcln.pipeline.outputs import output_folder, require_no_other_run
+from mhcln.pipeline.queries import find_queries, index_of
 from mhcln.reporting import neighbours
 from mhcln.reporting.neighbours import Neighbours
 from mhcln.storage import formats, layout, runs
@@ -33,7 +34,8 @@ class SearchOptions:
     Attributes:
         dump_dir: Folder of the run's folder.
         run_name: The run; None for the only one.
-        query: An image, a folder of images, or "-" for paths on standard input; None to search nothing.
+        query: An image, by file or by its path in the archive, a folder of images, or "-" for such on standard input;
+            None to search nothing.
         add: Folder of a `features.npz` whose images are added to the archive first; None to add nothing.
         k: Number of neighbours.
         archive: Which images are searched: "test", "train", or "all" for these and everything that was added.
@@ -92,8 +94,9 @@ def add_images(run: Run, added_dir: Path, device: str, console: Console) -> None
             f"{run.inputs.extractor!r}; extract them again with the same backbone and flags"
         )
     open_device(device, console)
+    activations = Hasher(load_network(run)).activations(features.vectors, f"the backbone of {added_dir}")
     addition = Addition(
-        codes=Hasher(load_network(run)).encode(features.vectors, f"the backbone of {added_dir}"),
+        codes=pack(binarise(activations)),
         bits=run.codes.bits,
         labels=images.labels,
         paths=images.paths,
@@ -101,6 +104,7 @@ def add_images(run: Run, added_dir: Path, device: str, console: Console) -> None
         images_dir=images.images_dir,
         extractor=images.extractor,
         model_sha256=run.files[layout.MODEL],
+        activations=activations,
     )
     path = addition_path(run.folder, added_dir.resolve().name, images.images_dir)
     with locked(path.parent):
@@ -112,6 +116,8 @@ def add_images(run: Run, added_dir: Path, device: str, console: Console) -> None
 def query_images(run: Run, options: SearchOptions, console: Console) -> None:
     """Search the archive of a run with the images that `options.query` names; print, write and draw what is found.
 
+    An image of the archive is compared by its stored code: without TensorFlow, if no other image is among the queries.
+
     Args:
         run: The run.
         options: The query, and how it is searched.
@@ -121,36 +127,53 @@ def query_images(run: Run, options: SearchOptions, console: Console) -> None:
         UserError: There is nothing to search with or in; or, once the others are searched, some images are not usable.
     """
     watch = Stopwatch()
-    queries = find_queries(options.query or "")
     class_names = datasets.display_names(run.inputs.dataset, run.codes.class_names)
     archive = load_archive(run, options.archive, class_names, options.images_dir)
-    index = Index(archive.codes)
+    queries = find_queries(options.query or "", archive)
+    index = index_of(archive, console)
     watch.lap("archive")
+    files = [query.path for query in queries if query.row is None]
+    described, problems = _describe(files, run, options, console, watch) if files else ({}, {})
+    found = []
+    for query in queries:
+        if query.row is not None or query.path in described:
+            point = described[query.path] if query.row is None else index.point(query.row)
+            found.append(Neighbours(query.path, *index.search(point, options.k)))
+    watch.lap("search", len(found))
+    out = options.out / layout.QUERIES if options.out else None
+    folder = output_folder(run.folder / layout.QUERIES, out, console, wait=True)
+    _report(found, archive, run, folder, console)
+    watch.lap("tables and pictures", len(found))
+    count = "1 query" if len(found) == 1 else f"{len(found)} queries"
+    console.say(f"{count} in {len(archive):,} images" + (f", results in {folder}" if folder else ""))
+    console.say(str(watch))
+    if problems:
+        raise UserError(unusable_queries([*problems.values()], len(found)))
+
+
+def _describe(
+    files: Sequence[Path], run: Run, options: SearchOptions, console: Console, watch: "Stopwatch"
+) -> tuple[Mapping[Path, Point], Mapping[Path, ImageError]]:
+    """Compute by what image files are compared: through the backbone, then through the run's network.
+
+    Returns:
+        What each file is compared by, and what is wrong with the others, in the order of the files.
+    """
     open_device(options.device, console)
     hasher = Hasher.of_run(run)
     backbone = hasher.open_backbone(options.model_dir)
     backbone.features(np.zeros((1, *backbone.scaling.size, 3), np.float32))  # the first call compiles the network
     watch.lap("backbone and model")
-    vectors, problems = describe(queries, backbone, console)
-    for row, query in enumerate(queries):
-        if not is_printable(query.name):
-            problems[row] = ImageError(query, "its name cannot be printed")
-    watch.lap("features", len(queries))
-    good = [row for row in range(len(queries)) if row not in problems]
-    codes = hasher.encode(vectors[good], f"the backbone {backbone.extractor!r}")
+    vectors, problems = describe([*files], backbone, console)
+    for row, file in enumerate(files):
+        if not is_printable(file.name):
+            problems[row] = ImageError(file, "its name cannot be printed")
+    watch.lap("features", len(files))
+    good = [row for row in range(len(files)) if row not in problems]
+    activations = hasher.activations(vectors[good], f"the backbone {backbone.extractor!r}")
     watch.lap("codes", len(good))
-    rows, distances = index.search(codes, min(options.k, len(archive)))
-    watch.lap("search", len(good))
-    found = [Neighbours(queries[row], *each) for row, *each in zip(good, rows, distances, strict=True)]
-    out = options.out / layout.QUERIES if options.out else None
-    folder = output_folder(run.folder / layout.QUERIES, out, console, wait=True)
-    _report(found, archive, run, folder, console)
-    watch.lap("tables and pictures", len(good))
-    count = "1 query" if len(good) == 1 else f"{len(good)} queries"
-    console.say(f"{count} in {len(archive):,} images" + (f", results in {folder}" if folder else ""))
-    console.say(str(watch))
-    if problems:
-        raise UserError(unusable_queries([problems[row] for row in sorted(problems)], len(good)))
+    points = {files[row]: point_of(values) for row, values in zip(good, activations, strict=True)}
+    return points, {files[row]: problems[row] for row in sorted(problems)}
 
 
 class Stopwatch:
@@ -169,26 +192,6 @@ class Stopwatch:
 
     def __str__(self) -> str:
         return ", ".join(self._laps)
-
-
-def find_queries(query: str) -> list[Path]:
-    """Return the images that `--query` names: one file, all images under a folder, or "-" for a list on stdin.
-
-    Raises:
-        UserError: There are none.
-    """
-    if query == "-":
-        lines = sys.stdin.buffer if sys.stdin else ()  # a process without standard input has None
-        paths = [user_path(os.fsdecode(line.strip())) for line in lines if line.strip()]
-        if not paths:
-            raise UserError("--query=- found no path on standard input; give one image path a line")
-        return paths
-    path = user_path(query)
-    if query and path.is_dir():
-        return [path / image for image in folders.scan_unlabelled(path).paths]
-    if not path.is_file():
-        raise UserError(f"--query={query} is neither an image nor a folder of images; give the path of one")
-    return [path]
 
 
 def unusable_queries(problems: list[ImageError], searched: int) -> str:

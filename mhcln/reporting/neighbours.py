@@ -26,11 +26,20 @@ class Neighbours:
         query: The image.
         rows: `[k]`, rows of the archive, nearest first.
         distances: `[k]`, their Hamming distances.
+        tied: How many images of the archive are at the last of these distances, found or not.
     """
 
     query: Path
     rows: NDArray[np.int64]
     distances: NDArray[np.integer]
+    tied: int = 0
+
+    @property
+    def cut(self) -> dict[str, int] | None:
+        """Of how many images at the last distance how many were found; None if all were."""
+        last = int(self.distances[-1])
+        shown = int(np.count_nonzero(self.distances == last))
+        return {"distance": last, "images": self.tied, "shown": shown} if self.tied > shown else None
 
 
 def distinct_names(queries: list[Path]) -> list[str]:
@@ -54,6 +63,8 @@ def table(found: Neighbours, archive: Archive) -> list[str]:
     lines = [shown(str(found.query)), f"  rank  distance  {'class':{width}}  path"]
     for rank, (row, distance, name) in enumerate(zip(rows, found.distances, classes, strict=True), 1):
         lines.append(f"  {rank:4}  {distance:8}  {name:{width}}  {archive.paths[row]}")
+    if cut := found.cut:
+        lines.append(f"  {cut['images']:,} images at distance {cut['distance']}, {cut['shown']:,} shown")
     return lines
 
 
@@ -69,8 +80,14 @@ def to_json(found: Neighbours, archive: Archive, run_name: str) -> dict[str, obj
         }
         for rank, (row, distance) in enumerate(zip(found.rows.tolist(), found.distances.tolist(), strict=True), 1)
     ]
-    query = str(found.query)
-    return {"query": query, "run": run_name, "bits": archive.bits, "searched": len(archive), "found": entries}
+    return {
+        "query": str(found.query),
+        "run": run_name,
+        "bits": archive.bits,
+        "searched": len(archive),
+        "ties": found.cut,
+        "found": entries,
+    }
 
 
 def draw(found: Neighbours, archive: Archive, path: Path, console: Console) -> None:

@@ -12,5 +12,6 @@ In come dataclasses of arrays and settings, out come files; and back. What the n
 - `results`: `results.json`.
 - `saver`: writes files in a thread of its own.
 - `checkpoints`, `partial_features`: unfinished training and extraction, to be continued.
+- `vectors`: the features and activations that a run's codes stand for.
 - `archive`: the codes that a query is compared with.
 """

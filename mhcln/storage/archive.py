@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ from mhcln.storage import formats, layout
 from mhcln.storage.files import PART
 from mhcln.storage.formats import Addition
 from mhcln.storage.runs import Run
+from mhcln.storage.vectors import UnavailableError, activations_of
+
+Activations = NDArray[np.float32]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Archive:
         folders: `[n]`, numbers into `images_dirs`.
         images_dirs: Folders that the paths start from.
         class_names: Names of the classes, for people.
+        activations: What the codes were cut from: `[m, bits]` for the m images of each folder, None if nothing says it.
     """
 
     codes: NDArray[np.uint8]
@@ -35,6 +40,7 @@ class Archive:
     folders: NDArray[np.int32]
     images_dirs: list[str]
     class_names: list[str]
+    activations: Sequence[Activations | None] = ()
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -79,8 +85,10 @@ def load_archive(run: Run, which: str, class_names: list[str], images_dir: Path 
             model_sha256=run.files.get(layout.MODEL, ""),
         )
     ]
+    activations: list[Activations | None] = [_activations_of(run, rows)]
     if which == "all":
         parts += [_read_addition(path, run) for path in _addition_paths(run.folder)]
+        activations += [part.activations if part.activations.size else None for part in parts[1:]]
     sizes = [len(part.paths) for part in parts]
     if not sum(sizes):
         advice = f"add images with {layout.ADD}" if which == "all" else "choose another --archive"
@@ -94,7 +102,15 @@ def load_archive(run: Run, which: str, class_names: list[str], images_dir: Path 
         folders=np.repeat(np.arange(len(parts), dtype=np.int32), sizes),
         images_dirs=[part.images_dir for part in parts],
         class_names=names,
+        activations=activations,
     )
+
+
+def _activations_of(run: Run, rows: NDArray[np.int64]) -> Activations | None:
+    try:
+        return activations_of(run)[rows]
+    except UnavailableError:
+        return None
 
 
 def addition_path(run_dir: Path, name: str, images_dir: str) -> Path:

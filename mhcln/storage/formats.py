@@ -116,7 +116,7 @@ class Addition:
     """The content of `archives/<name>.npz` of a run folder: codes of images that were added to its archive.
 
     `labels` are -1 and `class_names` empty for images without classes. `extractor` and `model_sha256` say what made
-    the codes.
+    the codes. `activations` are what they were cut from, `[n, K]`; empty in files of earlier versions.
     """
 
     codes: NDArray[np.uint8]
@@ -127,6 +127,7 @@ class Addition:
     images_dir: str
     extractor: str
     model_sha256: str
+    activations: NDArray[np.float32] = dataclasses.field(default_factory=lambda: np.empty((0, 0), np.float32))
 
 
 def write_features(dump_dir: Path, content: Features) -> None:
@@ -268,6 +269,12 @@ def read_addition(path: Path) -> Addition:
     source = Source(path, layout.ADD)
     content = source.read(Addition)
     _require_codes(source, content)
+    values = content.activations
+    if values.size:
+        shape = (len(content.paths), content.bits)
+        source.require(values.shape == shape, f"activations are {values.shape}, not {shape}")
+        inside = ((values >= 0) & (values <= 1)).all()  # false for what is not a number
+        source.require(bool(inside), "activations lie outside 0 to 1")
     return content
 
 

@@ -99,7 +99,8 @@ def test_a_query_finds_the_same_scenes(old, run_script):
     assert done.returncode == 0, done.stderr
     place = Path("dump/K8_orthohash/queries/query_forest1.json")
     found, written = (json.loads((folder / place).read_text(encoding="utf-8"))["found"] for folder in (old, STORED))
-    assert [(entry["path"], entry["distance"]) for entry in found] == [
-        (entry["path"], entry["distance"]) for entry in written
-    ]
+    assert [entry["distance"] for entry in found] == [entry["distance"] for entry in written]
+    last = found[-1]["distance"]  # at which another of several may be shown, as equals are now ordered by activations
+    near, near_then = ({e["path"] for e in entries if e["distance"] < last} for entries in (found, written))
+    assert near == near_then
     assert np.diff([entry["distance"] for entry in found]).min() >= 0

@@ -15,6 +15,7 @@ from PIL import Image
 
 from mhcln.console import UserError
 from mhcln.demo.scenes import draw_scene
+from mhcln.hamming.ordered import quantise
 from mhcln.pipeline.search import add_images
 from mhcln.storage import formats, runs
 from mhcln.storage.archive import load_archive
@@ -48,12 +49,15 @@ def test_an_archive_image_finds_itself_first_among_its_equals(pipeline, ask, run
     assert distances == sorted(distances)
     assert (distances[0], len(distances), found["searched"]) == (0, 6, 40)
     row = run.codes.paths.index("harbor/harbor7.tif")
-    same = [
-        path
-        for path, code in zip(run.codes.paths, run.codes.codes, strict=True)
-        if (code == run.codes.codes[row]).all()
-    ]
+    values = quantise(formats.read_activations(run.folder, 12).activations).astype(int)
+    apart = np.abs(values - values[row]).sum(axis=1)
+    same = np.flatnonzero((run.codes.codes == run.codes.codes[row]).all(axis=1))
+    same = [run.codes.paths[place] for place in same[np.argsort(apart[same], kind="stable")]]
     assert [entry["path"] for entry in found["found"] if entry["distance"] == 0] == same[:6]
+    assert found["found"][0]["path"] == "harbor/harbor7.tif"
+    if len(same) > 6:
+        assert f"  {len(same)} images at distance 0, 6 shown" in result.stdout
+        assert found["ties"] == {"distance": 0, "images": len(same), "shown": 6}
     for entry in found["found"]:
         assert f"{entry['rank']:4}  {entry['distance']:8}" in result.stdout
     with Image.open(pipeline / "dump" / "K12" / "queries" / "query_harbor7.png") as picture:
@@ -224,3 +228,63 @@ def test_a_changed_model_is_refused(pipeline, ask, users_mistake):
         )
     finally:
         model.write_bytes(whole)
+
+
+WITHOUT_TENSORFLOW = """
+import runpy, sys
+sys.argv = ["eval.py", *sys.argv[1:]]
+try:
+    runpy.run_path("eval.py", run_name="__main__")
+finally:
+    assert "tensorflow" not in sys.modules and "keras" not in sys.modules
+"""
+
+
+def test_an_image_of_the_archive_is_searched_with_without_tensorflow(pipeline, ask, tmp_path):
+    dump = tmp_path / "dump"
+    shutil.copytree(pipeline / "dump", dump)
+    (dump / "K12" / "model.keras").unlink()  # which nothing here needs
+    command = [sys.executable, "-c", WITHOUT_TENSORFLOW, f"--dump_dir={dump}", "--query=harbor/harbor7.tif", "--k=40"]
+    result = subprocess.run(command, cwd=REPO_ROOT, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    stored = json.loads((dump / "K12" / "queries" / "query_harbor7.json").read_text(encoding="utf-8"))
+    described = ask("--query", pipeline / "images" / "harbor" / "harbor7.tif", "--k=40")
+    assert described.returncode == 0, described.stderr
+    assert stored == results_of(pipeline, "harbor7")
+
+
+def test_a_name_that_may_mean_two_images_is_refused(pipeline, tmp_path, run_script, users_mistake):
+    (tmp_path / "beach").mkdir()
+    draw_scene("forest", 3).save(tmp_path / "beach" / "beach0.tif")
+    command = ("eval.py", f"--dump_dir={pipeline / 'dump'}", "--query=beach/beach0.tif", "--k=2")
+    stored = pipeline / "images" / "beach" / "beach0.tif"
+    result = run_script(*command, cwd=tmp_path)
+    users_mistake(result, f"beach/beach0.tif may be {stored} or {tmp_path}/beach/beach0.tif; give one of these")
+    result = run_script(*command, cwd=pipeline / "images")
+    assert result.returncode == 0, result.stderr
+    assert "backbone" not in result.stdout
+
+
+def test_an_old_archive_is_searched_in_storage_order_and_that_is_said_once(pipeline, tmp_path, run):
+    shutil.copytree(pipeline / "dump", tmp_path / "dump")
+    folder = tmp_path / "dump" / "K12"
+    (folder / "activations.npz").unlink()
+    two = [path for path, side in zip(run.codes.paths, run.codes.split, strict=True) if side == "train"][:2]
+    command = [sys.executable, REPO_ROOT / SCRIPT, f"--dump_dir={tmp_path / 'dump'}", "--query=-", "--archive=train"]
+    result = subprocess.run(command, input="\n".join(two), capture_output=True, text=True, check=False)
+    assert result.returncode == 0
+    assert "24 of 24 images have no activations, and come last, in storage order" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    name = two[0].split("/")[1].removesuffix(".tif")
+    found = json.loads((folder / "queries" / f"query_{name}.json").read_text(encoding="utf-8"))["found"]
+    order = [(entry["distance"], run.codes.paths.index(entry["path"])) for entry in found]
+    assert len(order) == 20
+    assert order == sorted(order)
+
+
+def test_an_addition_stores_what_orders_it(pipeline, run, tmp_path, console):
+    shutil.copytree(pipeline / "dump", tmp_path / "dump")
+    add_images(runs.read_run(tmp_path / "dump" / "K12"), pipeline / "dump", "auto", console)
+    stored = formats.read_addition(tmp_path / "dump" / "K12" / "archives" / "dump.npz").activations
+    expected = formats.read_activations(run.folder, 12).activations
+    np.testing.assert_allclose(stored, expected, atol=1e-5)

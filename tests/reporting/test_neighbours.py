@@ -7,7 +7,7 @@ from conftest import RecordingConsole
 from PIL import Image
 
 from mhcln.demo.scenes import draw_scene
-from mhcln.reporting.neighbours import Neighbours, distinct_names, draw
+from mhcln.reporting.neighbours import Neighbours, distinct_names, draw, table, to_json
 from mhcln.storage.archive import Archive
 
 
@@ -33,3 +33,13 @@ def test_images_that_are_gone_are_grey_in_the_picture(tmp_path):
         assert console.warned == [f"{grey} images in the picture of {found.query} are grey: {first}: missing"]
         with Image.open(tmp_path / "picture.png") as drawn:
             assert drawn.size[0] > 200
+
+
+def test_ties_at_the_last_rank_are_said():
+    archive = Archive(np.zeros((3, 1), np.uint8), 8, np.full(3, -1), ["a", "b", "c"], np.zeros(3, np.int32), ["/x"], [])
+    found = Neighbours(Path("q.png"), np.array([2, 0]), np.array([1, 3]), tied=1_204)
+    assert table(found, archive)[-1] == "  1,204 images at distance 3, 1 shown"
+    assert to_json(found, archive, "K8")["ties"] == {"distance": 3, "images": 1204, "shown": 1}
+    whole = Neighbours(Path("q.png"), np.array([2, 0]), np.array([3, 3]), tied=2)
+    assert table(whole, archive)[-1].endswith("  a")
+    assert to_json(whole, archive, "K8")["ties"] is None

@@ -111,6 +111,9 @@ def test_an_addition_has_a_name_that_every_file_system_takes(tmp_path, name):
         ({"paths": np.array(["a/1.tif", "a/1.tif"])}, "a path stands twice.*eval.py --add"),
         ({"paths": np.array([0x110000, 65], np.uint32).view("U1")}, "paths is not text.*eval.py --add"),
         ({"paths": np.array("a")}, "paths is not"),
+        ({"activations": np.zeros((2, 5), np.float32)}, "activations are .2, 5., not .2, 4."),
+        ({"activations": np.full((2, 4), np.nan, np.float32)}, "activations lie outside 0 to 1"),
+        ({"activations": np.zeros((2, 4))}, "activations are not float32"),
     ],
 )
 def test_additions_that_do_not_belong_are_refused(tmp_path, change, message):
@@ -121,7 +124,7 @@ def test_additions_that_do_not_belong_are_refused(tmp_path, change, message):
     assert len(load(run, "train")) == 2  # in which no addition is searched
 
 
-def test_a_damaged_addition_is_reported_and_a_half_written_one_is_ignored(tmp_path):
+def test_a_damaged_addition_is_reported_and_a_added_written_one_is_ignored(tmp_path):
     run = run_in(tmp_path)
     path = add(run, "x.npz")
     path.rename(path.with_name(PART + "x.npz")).write_bytes(b"PK")
@@ -159,3 +162,21 @@ def test_a_million_codes_are_read_and_searched(tmp_path):
     add(run, "x.npz", **addition, paths=[*paths[:-1], paths[5]])
     with pytest.raises(UserError, match="a path stands twice"):
         load(dataclasses.replace(run, codes=few), "all")
+
+
+def test_activations_are_those_of_the_run_and_of_the_additions_that_have_them(tmp_path):
+    run = run_in(tmp_path)
+    assert load(run, "all").activations == [None]
+    values = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
+    formats.write_activations(tmp_path, formats.Activations(values, CODES.paths[::-1]))
+    added = values[:2].astype(np.float32)
+    write_npz(
+        tmp_path / layout.ARCHIVES / "old.npz",
+        {name: value for name, value in {**vars(ADDITION), "format": formats.FORMAT}.items() if name != "activations"},
+    )
+    formats.write_addition(tmp_path / layout.ARCHIVES / "new.npz", dataclasses.replace(ADDITION, activations=added))
+    own, new, old = load(run, "all").activations
+    np.testing.assert_array_equal(own, values[::-1])
+    np.testing.assert_array_equal(new, added)
+    assert old is None
+    np.testing.assert_array_equal(load(run, "test").activations[0], values[1:2])

@@ -27,8 +27,8 @@ def plain(value: object) -> object:
         value = vars(value)
     if isinstance(value, dict):
         return {name: plain(inner) for name, inner in value.items()}
-    if isinstance(value, tuple):
-        return tuple(plain(inner) for inner in value)
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(plain, value))
     return (value.dtype.str, value.tobytes()) if isinstance(value, np.ndarray) else value
 
 
