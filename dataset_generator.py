@@ -3,7 +3,7 @@
 python dataset_generator.py --train_test_split=0.6
 python dataset_generator.py --train_test_split=0.6 --seed=0,1,2
 python dataset_generator.py --split_dir=folder_with_train.txt_and_test.txt
-python dataset_generator.py --train_test_split=0.6 --features=features.pkl
+python dataset_generator.py --train_test_split=0.6 --features=features.npz
 """
 
 import argparse
@@ -36,7 +36,9 @@ def parser() -> cli.Parser:
         help="stratified draws a share of each class; folders takes the train/ and test/ that the images lie in; "
         "published-aid draws test images without regard to the training images, as the published AID code did",
     )
-    add("--features", type=cli.path, help="features.pkl of the published code, to make features.npz of")
+    add(
+        "--features", type=cli.path, help=".npz of another network's features, or published features.pkl, to start from"
+    )
     add("--split_dir", type=cli.path, help="folder with train.txt and test.txt that name the images")
     return parser
 

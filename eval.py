@@ -43,7 +43,10 @@ def parser() -> cli.Parser:
     add("--out", type=cli.path, help="folder to write to, if not the run's, or for --table the dump folder")
     add("--images_dir", type=cli.path, help="folder of the images; if not given, where extraction found them")
     add("--table", action="store_true", help="one table over all runs in dump_dir instead, no pictures")
-    add("--query", help="search the archive with this image, the images in this folder, or - for paths on stdin")
+    add(
+        "--query",
+        help="search the archive with this image, the images in this folder, - for paths on stdin, or a features.npz",
+    )
     add("--add", type=cli.path, help="hash the features.npz in this folder and add it to what --query searches")
     add(
         "--model_dir",

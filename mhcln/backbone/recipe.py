@@ -86,7 +86,8 @@ class Recipe:
         found = _TEXT.fullmatch(text)
         if found is None:
             raise UserError(
-                f"features.npz was made by {text!r}, which this version cannot reopen; extract the features again"
+                f"features.npz was made by {text!r}, which this version cannot reopen; search with features.npz files "
+                "that it made, or extract the features again"
             )
         return cls(
             family=found["family"],

@@ -90,6 +90,13 @@ def scan_unlabelled(images_dir: Path) -> Scan:
     return Scan(dataset, images_dir, paths, np.full(len(paths), -1, np.int32), notes)
 
 
+def first_image(folder: Path) -> str | None:
+    """Return the path of one image under a folder, relative to it; None if there is none."""
+    found, _ = _walk(folder)
+    paths = ("/".join((*place, image)) for place, listing in found.items() for image in listing.images)
+    return next(paths, None)
+
+
 def _require_folder(images_dir: Path, advice: str) -> None:
     if not images_dir.is_dir():
         raise UserError(f"{shown(str(images_dir))} is not a folder; {advice}")

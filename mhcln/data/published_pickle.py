@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from mhcln.console import UserError
 from mhcln.data import datasets
 from mhcln.storage.files import one_line, sha256_of
-from mhcln.storage.formats import Features, ImageTable
+from mhcln.storage.formats import FEATURES_SECTION, Features, ImageTable
 
 # A pickle of AID's 10,000 images takes 82 MB, four times that in Python 2's text protocol, and 450,000 opcodes there.
 PICKLE_BYTES = 350 * 2**20
@@ -37,6 +37,9 @@ STRING BINSTRING SHORT_BINSTRING UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8
 BYTEARRAY8 LIST EMPTY_LIST APPEND APPENDS TUPLE EMPTY_TUPLE TUPLE1 TUPLE2 TUPLE3 GLOBAL STACK_GLOBAL REDUCE BUILD
 GET BINGET LONG_BINGET PUT BINPUT LONG_BINPUT MEMOIZE
 """
+# What features are often kept in, by its first bytes; text has none, so that its ending has to tell.
+_OTHERS = {b"\x93NUMPY": "a NumPy array", b"PK": "a zip archive", b"MATLAB": "a MATLAB file", b"\x89HDF": "HDF5"}
+_TEXTS = (".csv", ".tsv", ".txt")
 _LINES = {"STRING": MAX_ARGUMENT, "INT": MAX_DIGITS, "LONG": MAX_DIGITS}  # opcodes with a line, and its longest
 _BY_CODE = {opcode.code: opcode for opcode in pickletools.opcodes}
 _NAMES = {
@@ -88,10 +91,14 @@ def read_rows(path: Path) -> list[Row]:
         UserError: The file is missing, or holds anything else.
     """
     if not path.is_file():
-        raise UserError(f"{path} is missing; give --features the features.pkl of the published code")
+        raise UserError(f"{path} is missing; give --features a .npz, or the features.pkl of the published code")
     if path.stat().st_size > PICKLE_BYTES:
         raise UserError(f"{path} is larger than {PICKLE_BYTES} bytes; it is not a features.pkl of the published code")
     data = path.read_bytes()
+    other = "a table of text" if path.suffix.casefold() in _TEXTS else ""
+    other = next((what for mark, what in _OTHERS.items() if data.startswith(mark)), other)
+    if other:
+        raise UserError(f"{path} is {other}; --features takes a .npz that is written as {FEATURES_SECTION}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # an escape that no Python 2 writes is damage, and not for the user's screen

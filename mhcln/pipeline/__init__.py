@@ -11,5 +11,6 @@ scripts and the package's front door import this one.
 - `costs`: what hashing costs: features and activations beside the codes, under the same evaluation.
 - `compare`: all runs of a dump folder to one table.
 - `outputs`: where an evaluation, a table or a query writes: beside the run, elsewhere, or nowhere.
+- `query_features`: features made elsewhere, to search with.
 - `search`, `queries`: query images to their neighbours in a run's archive; adding to the archive.
 """

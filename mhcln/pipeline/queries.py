@@ -66,8 +66,8 @@ def find_queries(query: str, archive: Archive) -> list[Query]:
         return [_query_of(name, rows.get(name, []), archive) for name in names]
     if query not in rows and not path.is_file():
         raise UserError(
-            f"--query={query} is neither an image nor a folder of images; give the path of one, or of an image of the "
-            f"archive, such as {archive.paths[0]}"
+            f"--query={query} is neither an image nor a folder of images; give the path of one, of a .npz, or of an "
+            f"image of the archive, such as {archive.paths[0]}"
         )
     return [_query_of(query, rows.get(query, []), archive)]
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mhcln.backbone.describe import describe
 from mhcln.console import Console, UserError, is_printable
@@ -17,13 +18,14 @@ from mhcln.hamming.ordered import Point, point_of
 from mhcln.pipeline.evaluate import open_run
 from mhcln.pipeline.hasher import Hasher, load_network
 from mhcln.pipeline.outputs import output_folder, require_no_other_run
-from mhcln.pipeline.queries import find_queries, index_of
+from mhcln.pipeline.queries import Query, find_queries, index_of
+from mhcln.pipeline.query_features import features_file, read_of_same_maker
 from mhcln.reporting import neighbours
 from mhcln.reporting.neighbours import Neighbours
 from mhcln.storage import formats, layout, runs
 from mhcln.storage.archive import Archive, addition_path, load_archive
 from mhcln.storage.files import locked, write_json
-from mhcln.storage.formats import Addition
+from mhcln.storage.formats import Addition, Features
 from mhcln.storage.runs import Run
 
 
@@ -34,8 +36,8 @@ class SearchOptions:
     Attributes:
         dump_dir: Folder of the run's folder.
         run_name: The run; None for the only one.
-        query: An image, by file or by its path in the archive, a folder of images, or "-" for such on standard input;
-            None to search nothing.
+        query: An image, by file or by its path in the archive, a folder of images, "-" for such on standard input, or
+            features: a `.npz` or the folder of a `features.npz`; None to search nothing.
         add: Folder of a `features.npz` whose images are added to the archive first; None to add nothing.
         k: Number of neighbours.
         archive: Which images are searched: "test", "train", or "all" for these and everything that was added.
@@ -84,15 +86,9 @@ def add_images(run: Run, added_dir: Path, device: str, console: Console) -> None
     Raises:
         UserError: The features are of another backbone than the run's, or of no image.
     """
-    features = formats.read_features(added_dir)
+    features = read_of_same_maker(added_dir, run)
     images = features.images
-    if not images.paths:
-        raise UserError(f"{added_dir} has features of no image; make them again with {layout.EXTRACT}")
-    if images.extractor != run.inputs.extractor:
-        raise UserError(
-            f"{added_dir} has features of {images.extractor!r}, {run.folder} was trained on "
-            f"{run.inputs.extractor!r}; extract them again with the same backbone and flags"
-        )
+    folder = added_dir.parent if added_dir.suffix == ".npz" else added_dir
     open_device(device, console)
     activations = Hasher(load_network(run)).activations(features.vectors, f"the backbone of {added_dir}")
     addition = Addition(
@@ -106,7 +102,7 @@ def add_images(run: Run, added_dir: Path, device: str, console: Console) -> None
         model_sha256=run.files[layout.MODEL],
         activations=activations,
     )
-    path = addition_path(run.folder, added_dir.resolve().name, images.images_dir)
+    path = addition_path(run.folder, folder.resolve().name, images.images_dir)
     with locked(path.parent):
         replaced = path.exists()
         formats.write_addition(path, addition)
@@ -114,7 +110,7 @@ def add_images(run: Run, added_dir: Path, device: str, console: Console) -> None
 
 
 def query_images(run: Run, options: SearchOptions, console: Console) -> None:
-    """Search the archive of a run with the images that `options.query` names; print, write and draw what is found.
+    """Search the archive of a run with what `options.query` names; print, write and draw what is found.
 
     An image of the archive is compared by its stored code: without TensorFlow, if no other image is among the queries.
 
@@ -127,13 +123,18 @@ def query_images(run: Run, options: SearchOptions, console: Console) -> None:
         UserError: There is nothing to search with or in; or, once the others are searched, some images are not usable.
     """
     watch = Stopwatch()
+    file = features_file(options.query or "")
+    given = None if file is None else read_of_same_maker(file, run)
     class_names = datasets.display_names(run.inputs.dataset, run.codes.class_names)
     archive = load_archive(run, options.archive, class_names, options.images_dir)
-    queries = find_queries(options.query or "", archive)
+    queries = find_queries(options.query or "", archive) if given is None else _queries_of(given)
     index = index_of(archive, console)
     watch.lap("archive")
     files = [query.path for query in queries if query.row is None]
-    described, problems = _describe(files, run, options, console, watch) if files else ({}, {})
+    if given is not None:
+        described, problems = _hash_features(files, given, run, options, console, watch)
+    else:
+        described, problems = _describe(files, run, options, console, watch) if files else ({}, {})
     found = []
     for query in queries:
         if query.row is not None or query.path in described:
@@ -165,15 +166,41 @@ def _describe(
     backbone.features(np.zeros((1, *backbone.scaling.size, 3), np.float32))  # the first call compiles the network
     watch.lap("backbone and model")
     vectors, problems = describe([*files], backbone, console)
+    watch.lap("features", len(files))
+    return _hashed(files, vectors, problems, hasher, f"the backbone {backbone.extractor!r}", watch)
+
+
+def _hash_features(
+    files: Sequence[Path], given: Features, run: Run, options: SearchOptions, console: Console, watch: "Stopwatch"
+) -> tuple[Mapping[Path, Point], Mapping[Path, ImageError]]:
+    """Do what `_describe` does with features of the same maker in place of images."""
+    open_device(options.device, console)
+    hasher = Hasher.of_run(run)
+    watch.lap("model")
+    return _hashed(files, given.vectors, {}, hasher, options.query or "", watch)
+
+
+def _hashed(
+    files: Sequence[Path],
+    vectors: NDArray[np.float32],
+    problems: dict[int, ImageError],
+    hasher: Hasher,
+    source: str,
+    watch: "Stopwatch",
+) -> tuple[Mapping[Path, Point], Mapping[Path, ImageError]]:
+    """Pass the features of the files that can be read, and whose names can be printed, through the network."""
     for row, file in enumerate(files):
         if not is_printable(file.name):
             problems[row] = ImageError(file, "its name cannot be printed")
-    watch.lap("features", len(files))
     good = [row for row in range(len(files)) if row not in problems]
-    activations = hasher.activations(vectors[good], f"the backbone {backbone.extractor!r}")
+    activations = hasher.activations(vectors[good], source)
     watch.lap("codes", len(good))
     points = {files[row]: point_of(values) for row, values in zip(good, activations, strict=True)}
     return points, {files[row]: problems[row] for row in sorted(problems)}
+
+
+def _queries_of(features: Features) -> list[Query]:
+    return [Query(Path(features.images.images_dir, path)) for path in features.images.paths]
 
 
 class Stopwatch:
@@ -212,4 +239,8 @@ def _report(found: list[Neighbours], archive: Archive, run: Run, folder: Path | 
             continue
         with locked(folder, wait=True):  # others may query the same run
             write_json(folder / f"query_{name}.json", neighbours.to_json(each, archive, run.folder.name))
-            neighbours.draw(each, archive, folder / f"query_{name}.png", console)
+            if each.query.is_file():  # as every query is that was described here
+                neighbours.draw(each, archive, folder / f"query_{name}.png", console)
+    gone = [each.query for each in found if not each.query.is_file()]
+    if gone and folder is not None:
+        console.warn(f"{len(gone)} queries have no picture, since their images are not there, first {gone[0]}")

@@ -3,12 +3,14 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
+
 from mhcln.console import Console, UserError
 from mhcln.data import splits
 from mhcln.data.published_pickle import read_published
 from mhcln.storage import formats, layout
 from mhcln.storage.files import locked
-from mhcln.storage.formats import ImageTable, Split
+from mhcln.storage.formats import Features, ImageTable, Split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +22,8 @@ class SplitOptions:
         ratio: Share of each class that trains; None for that of the papers.
         seeds: Seeds of the draws: one split each.
         rule: How a split is drawn, one of `mhcln.data.splits.RULES`.
-        features: A `features.pkl` of the published code, to make `features.npz` of; None if that exists.
+        features: An `.npz` of features of any network, or a `features.pkl` of the published code, to make
+            `features.npz` of; None if that exists.
         lists: Folder of `train.txt` and `test.txt`; None to draw.
     """
 
@@ -70,15 +73,20 @@ def _write(dump_dir: Path, made: list[Split], images: ImageTable, console: Conso
         )
 
 
-def _import_features(pickled: Path, dump_dir: Path, console: Console) -> None:
-    """Write `features.npz` from a `features.pkl` of the published code, unless that was done before."""
-    features = read_published(pickled)
+def _import_features(file: Path, dump_dir: Path, console: Console) -> None:
+    """Write `features.npz` from features that were made elsewhere, unless that was done before."""
+    features = formats.read_features(file) if file.suffix == ".npz" else read_published(file)
     if (dump_dir / layout.FEATURES).exists():
-        if formats.read_image_table(dump_dir).extractor != features.images.extractor:
+        if not _same(features, formats.read_features(dump_dir)):
             raise UserError(f"{dump_dir} has other features already; choose another --dump_dir or leave --features out")
         return
     formats.write_features(dump_dir, features)
-    console.say(f"{features.images.dataset}: features of {len(features.images)} images from {pickled}")
+    console.say(f"{features.images.dataset}: features of {len(features.images)} images from {file}")
+
+
+def _same(one: Features, other: Features) -> bool:
+    first, second = ({"vectors": features.vectors, **vars(features.images)} for features in (one, other))
+    return all(np.array_equal(first[name], second[name]) for name in first)
 
 
 def _splits_of(options: SplitOptions, images: ImageTable) -> list[Split]:

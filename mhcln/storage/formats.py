@@ -14,6 +14,9 @@ from mhcln.storage import layout
 from mhcln.storage.files import read_npz, write_npz
 from mhcln.storage.source import FORMAT, Source
 
+FEATURES_SECTION = "mhcln/README.md says of features of another network"  # which has the line that writes them
+FEATURES_MADE_BY = f"{layout.EXTRACT}, or write it as {FEATURES_SECTION}"
+
 
 @dataclasses.dataclass(frozen=True)
 class ImageTable:
@@ -54,7 +57,7 @@ class Features:
     """The content of `features.npz`.
 
     Attributes:
-        vectors: `[n, d] float32`, finite; the array `features` of the file.
+        vectors: `[n, d] float32`, finite; the array `features` of the file, which may be float16 or float64 there.
         images: Whose they are, row by row.
         sha256: Hex SHA-256 of the file that they were read from; "" if they were not read.
     """
@@ -139,28 +142,29 @@ def read_features(path: str | Path) -> Features:
     """Read the `features.npz` of a dump folder, or a file of that format under any name.
 
     Raises:
-        UserError: The file is missing or damaged, or holds features that are not finite float32.
+        UserError: The file is missing or damaged, or holds features that are not finite floats.
     """
     path = Path(path)
-    source = Source(path if path.suffix == ".npz" else path / layout.FEATURES, layout.EXTRACT)
+    source = Source(path if path.suffix == ".npz" else path / layout.FEATURES, FEATURES_MADE_BY)
     digest = hashlib.sha256()
     stored = source.read(_StoredFeatures, digest=digest)
     images = ImageTable(**{field.name: getattr(stored, field.name) for field in dataclasses.fields(ImageTable)})
     _require_images(source, images)
     vectors = stored.features
-    source.require(vectors.ndim == 2 and len(vectors) == len(images), "rows and paths differ")
+    source.require(vectors.ndim == 2 and vectors.shape[1] > 0, f"features are {vectors.shape}, not [n, d]")
+    source.require(len(vectors) == len(images), f"rows and paths differ: {len(vectors)} and {len(images)}")
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(bad):
         raise UserError(
-            f"{source.path}: features of {len(bad)} images are not finite, first {images.paths[bad[0]]}; "
-            f"make it again with {layout.EXTRACT}"
+            f"{source.path}: features of {len(bad)} images are not finite, first {images.paths[bad[0]]}, row {bad[0]}; "
+            f"make it again with {source.made_by}"
         )
     return Features(vectors, images, digest.hexdigest())
 
 
 def read_image_table(dump_dir: Path) -> ImageTable:
     """Read `features.npz` but for the features themselves; raises UserError if it is missing or damaged."""
-    source = Source(dump_dir / layout.FEATURES, layout.EXTRACT)
+    source = Source(dump_dir / layout.FEATURES, FEATURES_MADE_BY)
     images = source.read(ImageTable)
     _require_images(source, images)
     return images

@@ -31,7 +31,7 @@ _HEADER_BYTES = 10_000  # the limit of numpy.lib.format
 _HEADER = re.compile(
     r"\{'descr': '([^']*)', 'fortran_order': (True|False), 'shape': \(((?:\d{1,18}, ?)*(?:\d{1,18})?)\),? ?\} *\n"
 )
-_DTYPE = re.compile(r"[<>|=]?(?:[iu][1248]|f[248]|U\d{1,7})")
+_DTYPE = re.compile(r"[<>|=]?(?:b1|[iu][1248]|f[248]|U\d{1,7})")
 _MOST_DIMENSIONS = 8
 
 
@@ -100,6 +100,8 @@ def _read_array(handle: io.BufferedReader, member: Member) -> AnyArray:
         letters = data.view(f"{dtype.byteorder}u4")
         if letters.max(initial=0) > sys.maxunicode:
             raise DamagedError(f"{str(member).removesuffix(ENDING)} is not text")
+    if dtype.kind == "b" and data.view(np.uint8).max(initial=0) > 1:  # what NumPy computes with these is undefined
+        raise DamagedError(f"{str(member).removesuffix(ENDING)} is neither true nor false")
     return data.reshape(shape, order="F" if fortran_order else "C")
 
 
@@ -116,9 +118,8 @@ def _read_header(content: Content, member: Member) -> tuple[tuple[int, ...], boo
         raise DamagedError(f"{member} is not an array of plain numbers or text")
     kind, order, sides = found.groups()
     if not _DTYPE.fullmatch(kind):
-        raise DamagedError(
-            f"{member} holds {'Python objects' if 'O' in kind else repr(kind)}, not plain numbers or text"
-        )
+        what = "Python objects" if "O" in kind else repr(kind)
+        raise DamagedError(f"{member} holds {what}, not plain numbers or text such as numpy.array(names, str)")
     shape = tuple(int(side) for side in sides.split(",") if side.strip())
     if len(shape) > _MOST_DIMENSIONS:
         raise DamagedError(f"{member} has {len(shape)} dimensions")

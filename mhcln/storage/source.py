@@ -21,9 +21,9 @@ Kind = TypeVar("Kind")
 
 # Kind of the dtype and number of dimensions, for fields that are not arrays.
 _SCALARS: dict[object, tuple[str, int]] = {str: ("U", 0), int: ("iu", 0), float: ("f", 0), list[str]: ("U", 1)}
-# What an array may be, by the type of its field: labels come in any width, and are made int32.
+# What an array may be, by the type of its field: features and labels come in any width, and become float32 and int32.
 _ARRAYS: dict[object, tuple[str, ...]] = {
-    np.float32: ("f4",),
+    np.float32: ("f2", "f4", "f8"),
     np.float64: ("f8",),
     np.uint8: ("u1",),
     np.int32: ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"),
@@ -52,9 +52,9 @@ class Source:
         """
         hints = typing.get_type_hints(kind)
         arrays = read_npz(self.path, self.made_by, [*hints, "format"], digest)
-        if has_format:
-            self.require_format(arrays["format"].tolist() if "format" in arrays else None)
-        for name in _required(kind):
+        if has_format and "format" in arrays:
+            self.require_format(arrays["format"].tolist())
+        for name in [*_required(kind), "format"] if has_format else _required(kind):
             if name not in arrays:
                 raise UserError(f"{self.path} has no array {name!r}; make it again with {self.made_by}")
         return kind(**{name: self._value(name, arrays[name], hints[name]) for name in hints if name in arrays})
@@ -62,12 +62,14 @@ class Source:
     def _value(self, name: str, array: AnyArray, hint: object) -> object:
         if hint in _SCALARS:
             letters, dimensions = _SCALARS[hint]
-            right = array.dtype.kind in letters and array.ndim == dimensions
+            empty = hint == list[str] and array.shape == (0,)  # NumPy makes float64 of an empty list
+            right = (array.dtype.kind in letters or empty) and array.ndim == dimensions
             self.require(right, f"{name} is not what it should be, but {array.dtype} {array.shape}")
             return array.tolist()
         (dtype,) = typing.get_args(typing.get_args(hint)[1])
         right = array.dtype.str[1:] in _ARRAYS[dtype] and array.dtype.isnative
-        self.require(right, f"{name} are not {np.dtype(dtype)}, but {array.dtype}")
+        advice = _advice_on_labels(array) if name == "labels" else ""
+        self.require(right and not advice, f"{name} are not {np.dtype(dtype)}, but {array.dtype}{advice}")
         if array.dtype == dtype:
             return array
         self.require(_fits(array, dtype), f"{name} are beyond {np.dtype(dtype)}")
@@ -122,9 +124,34 @@ class Source:
         self.require(bool(inside), f"labels lie outside the {len(class_names)} classes")
 
 
-def _fits(array: AnyArray, dtype: type[np.integer[Any]]) -> bool:
-    limits = np.iinfo(dtype)
+def _fits(array: AnyArray, dtype: type[np.number[Any]]) -> bool:
+    """Return whether the numbers of an array are within those of a dtype; NaN and infinities are left aside."""
+    if array.dtype.kind == "f":
+        finite = array[np.isfinite(array)]
+        return not finite.size or bool(np.abs(finite).max() <= np.finfo(np.float32).max)
+    limits = np.iinfo(dtype)  # type: ignore[type-var]  # whole numbers are read as such
     return not array.size or bool(limits.min <= int(array.min()) and int(array.max()) <= limits.max)
+
+
+def _advice_on_labels(array: AnyArray) -> str:
+    """Return what labels are that are not one whole number an image, and how to make them that; "" if they are."""
+    kind, shape = array.dtype.kind, array.shape
+    if kind == "U":
+        return "; class_names, labels = numpy.unique(labels, return_inverse=True) makes numbers of names"
+    if array.ndim == 2 and shape[1] == 1:
+        return f" {shape}, a column; labels[:, 0] is a number for each image"
+    if array.ndim == 2 and np.isin(array, (0, 1)).all():
+        counts = array.sum(axis=1, dtype=np.int64)
+        if (counts == 1).all():
+            return f" {shape}, one-hot; labels.argmax(1) is a number for each image"
+        most = counts.max(initial=0)
+        return f" {shape}, multi-hot of up to {most} classes an image; choose one for each, and leave the others out"
+    if array.ndim != 1:
+        return f" {shape}; give one number for each image, such as labels.argmax(1) of scores"
+    if kind in "iu":
+        return ""
+    whole = kind == "b" or np.equal(np.floor(array), array).all()
+    return "; labels.astype('int32') is a number for each image" if whole else ", fractions; give the number of a class"
 
 
 def _required(kind: type[Kind]) -> list[str]:

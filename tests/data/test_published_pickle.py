@@ -254,6 +254,25 @@ def test_damaged_pickles_are_read_or_refused(tmp_path_factory, data):
 
 
 @pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("f.npy", b"\x93NUMPY\x01\0v\0", "a NumPy array"),
+        ("f.pkl", b"\x93NUMPY\x01\0v\0", "a NumPy array"),
+        ("f.pt", b"PK\3\4", "a zip archive"),
+        ("f.mat", b"MATLAB 5.0 MAT-file", "a MATLAB file"),
+        ("f.mat", b"\x89HDF\r\n\x1a\n", "HDF5"),
+        ("f.csv", b"a/1.tif,0,0.5\n", "a table of text"),
+    ],
+)
+def test_other_tables_are_named_and_the_line_that_writes_them(tmp_path, name, content, what):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        published_pickle.read_rows(tmp_path / name)
+    advice = "--features takes a .npz that is written as mhcln/README.md says of features of another network"
+    assert str(caught.value) == f"{tmp_path / name} is {what}; {advice}"
+
+
+@pytest.mark.parametrize(
     ("rows", "message"),
     [
         ([ROWS[0], [np.zeros(4, np.float32), 1, "/x/b/1"]], "features of 2 widths"),

@@ -35,6 +35,7 @@ CODES = Codes(
     split=["train", "test", "test"],
     class_names=["a", "b"],
 )
+README_NAMES = ("labels", "paths", "class_names", "dataset", "images_dir", "extractor")  # of a file by hand
 SPLIT = Split(["a/1.tif"], ["a/2.tif"], 0.5, 3, "stratified")
 
 
@@ -61,6 +62,32 @@ def test_labels_of_any_width_become_int32(tmp_path, kind):
     assert (labels.dtype, labels.tolist()) == (np.int32, [0, 0, 1])
 
 
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_what_numpy_wrote_by_hand_is_read(tmp_path, kind, save):
+    vectors = np.random.default_rng(0).normal(size=(3, 768)).astype(kind)
+    by_hand = {name: value for name, value in vars(IMAGES).items() if name in README_NAMES}
+    save(tmp_path / "mine.npz", features=vectors, **{**by_hand, "labels": [0, 0, 1]}, format=1)
+    features = formats.read_features(tmp_path / "mine.npz")
+    assert features.vectors.dtype == np.float32
+    np.testing.assert_array_equal(features.vectors, vectors.astype(np.float32))
+    assert (features.images.paths, features.images.labels.tolist()) == (IMAGES.paths, [0, 0, 1])
+    save(tmp_path / "mine.npz", features=vectors, **{**by_hand, "labels": [-1, -1, -1], "class_names": []}, format=1)
+    assert formats.read_features(tmp_path / "mine.npz").images.class_names == []
+
+
+def test_what_is_missing_of_a_file_by_hand_is_named(tmp_path):
+    by_hand = {name: value for name, value in vars(IMAGES).items() if name in README_NAMES}
+    whole = {"features": FEATURES.vectors, **by_hand, "format": 1}
+    for name in whole:
+        np.savez(tmp_path / "mine.npz", **{key: value for key, value in whole.items() if key != name})
+        with pytest.raises(UserError, match=f"mine.npz has no array '{name}'; .* as mhcln/README.md says of features"):
+            formats.read_features(tmp_path / "mine.npz")
+    np.savez(tmp_path / "mine.npz", **{**whole, "paths": np.array(IMAGES.paths, object)})
+    with pytest.raises(UserError, match=r"Python objects, not plain numbers or text such as numpy.array\(names, str\)"):
+        formats.read_features(tmp_path / "mine.npz")
+
+
 def test_vectors_can_stay_in_the_file(tmp_path):
     formats.write_features(tmp_path, FEATURES)
     assert same(formats.read_image_table(tmp_path), IMAGES)
@@ -84,7 +111,14 @@ def test_files_without_later_arrays_are_read(tmp_path):
     ("change", "message"),
     [
         ({"features": np.zeros((2, 4), np.float32)}, "rows and paths differ"),
-        ({"features": np.zeros((3, 4))}, "not float32"),
+        ({"features": np.zeros((3, 4), np.int8)}, "not float32, but int8"),
+        ({"features": np.full((3, 4), 1e39)}, "features are beyond float32"),
+        (
+            {"features": np.full((3, 4), np.inf, np.float16)},
+            "features of 3 images are not finite, first a/1.tif, row 0",
+        ),
+        ({"features": np.zeros(3, np.float32)}, r"features are \(3,\), not \[n, d\]"),
+        ({"features": np.zeros((3, 0), np.float32)}, r"features are \(3, 0\), not \[n, d\]"),
         ({"features": np.zeros((3, 4), ">f4")}, "not float32"),
         ({"features": np.full((3, 4), np.nan, np.float32)}, "features of 3 images are not finite, first a/1.tif"),
         ({"labels": np.array([0, 0, 2])}, "outside the 2 classes"),
@@ -92,6 +126,17 @@ def test_files_without_later_arrays_are_read(tmp_path):
         ({"labels": np.array([0, 1])}, "labels and paths differ"),
         ({"labels": np.array([0.0, 1.0, 1.0])}, "labels are not int32, but float64"),
         ({"labels": np.array([0, 1, 1 << 40])}, "labels are beyond int32"),
+        ({"labels": np.array([0.0, 1.0, 1.0])}, r"float64; labels.astype\('int32'\) is a number for each image"),
+        ({"labels": np.array([0, 0.5, 1])}, "float64, fractions"),
+        ({"labels": np.array([True, False, True])}, r"bool; labels.astype\('int32'\) is"),
+        ({"labels": np.array([[1, 0], [1, 0], [0, 1]])}, r"\(3, 2\), one-hot; labels.argmax\(1\) is a number for each"),
+        ({"labels": np.array([[1.0, 0], [1, 0], [0, 1]])}, r"float64 \(3, 2\), one-hot"),
+        ({"labels": np.eye(3, dtype=bool)}, r"bool \(3, 3\), one-hot"),
+        ({"labels": np.array([[1, 1], [1, 0], [0, 0]])}, "multi-hot of up to 2 classes an image; choose one for each"),
+        ({"labels": np.array([[0], [0], [1]])}, r"\(3, 1\), a column; labels\[:, 0\] is"),
+        ({"labels": np.array([[0.9, 0.1], [0.4, 0.6], [0, 1]])}, r"argmax\(1\) of scores"),
+        ({"labels": np.array(["a", "a", "b"])}, "class_names, labels = numpy.unique"),
+        ({"labels": np.int64(1)}, r"\(\); give one number for each image"),
         ({"paths": ["a", "a", "b"]}, "stands twice"),
         ({"paths": np.arange(3)}, "paths is not"),
         ({"dataset": 3}, "dataset is not"),

@@ -194,6 +194,7 @@ def test_a_directory_of_very_many_arrays_is_refused(path, monkeypatch):
         (HEADER.replace("'<f4'", "[('a', '<f4')]"), "plain numbers or text"),
         (HEADER.replace("'<f4'", "[('a', [('b', '<f4')], (2,))]"), "plain numbers or text"),
         (HEADER.replace("<f4", "|O"), "Python objects"),
+        (HEADER.replace("<f4", "|b2"), "'|b2'"),
         (HEADER.replace("<f4", "<f16"), "holds '<f16'"),
         (HEADER.replace("<f4", "|V4"), "holds '|V4'"),
         (HEADER.replace("<f4", "<c8"), "holds '<c8'"),

@@ -23,8 +23,8 @@ from mhcln.training.samplers import check_classes
 WIDTH = 2.0  # times the median squared distance of two training images: exp(-d² / (2 median))
 RIDGE = 1e-3
 MOST_ANCHORS = 10_000  # training images of which each is an anchor; their kernel takes 800 MB
-# Drawn among more of them. Of AID's 6,000 training images (150x150 pixels, splits 100 and 101, 32 bits) all gave 0.9359 /
-# 0.9254, 4,000 gave 0.9344 / 0.9208, 2,000 gave 0.9274 / 0.9112.
+# Drawn among more of them. Of AID's 6,000 training images (150x150 pixels, splits 100 and 101, 32 bits) all gave
+# 0.9359 / 0.9254, 4,000 gave 0.9344 / 0.9208, 2,000 gave 0.9274 / 0.9112.
 NYSTROEM_ANCHORS = 4_000
 JITTER = 1e-12  # of the mean of the diagonal, where anchors are nearly equal
 MEDIAN_IMAGES = 2_000  # evenly spaced ones that the median is taken over
