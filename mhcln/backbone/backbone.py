@@ -116,17 +116,18 @@ def reopen_backbone(recipe: Recipe, model_file: str, model_dir: Path | None) -> 
 def find_file(model_dir: Path) -> Path:
     """Return the one backbone file in `model_dir`, or that file itself; raises UserError if there is not exactly one.
 
-    A file that is given itself may have any name; its ending decides how it is read.
+    A file that is given itself may have any name.
     """
     if model_dir.is_file():
         return model_dir
     if not model_dir.is_dir():
         raise UserError(f"--model_dir {model_dir} does not exist; give the folder that holds {GRAPH}")
-    found = sorted(path for path in model_dir.iterdir() if path.name in GRAPHS or keras_inception.is_weights(path.name))
+    known = (path for path in model_dir.iterdir() if path.name in GRAPHS or path.name.endswith(keras_inception.ENDINGS))
+    found = sorted(path for path in known if path.is_file())
     if not found:
         raise UserError(
             f"--model_dir {model_dir} holds no backbone; put {GRAPH} (or .pb.gz), {ARCHIVE}, "
-            f"{keras_inception.IMAGENET}, or a .weights.h5 or .keras file of InceptionV3 there"
+            f"{keras_inception.IMAGENET}, or another .h5 or .keras file of InceptionV3 there"
         )
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
@@ -144,7 +145,7 @@ def _open_file(file: Path, options: BackboneOptions, recorded: Recipe | None = N
             f"({recorded.family} {'+'.join(recorded.layers)}, SHA-256 {recorded.sha256[:12]}...); "
             "give the folder of that file as --model_dir"
         )
-    if keras_inception.is_weights(file.name):
+    if keras_inception.is_weights(file):
         return _backbone(KERAS, keras_inception.read_weights(file), options, str(file.resolve()), sha256)
     return _backbone(PAPER, frozen_graph.read_graph(graph), options, str(file.resolve()), sha256)
 

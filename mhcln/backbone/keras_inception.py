@@ -17,7 +17,8 @@ from mhcln.console import Console, UserError, user_path
 from mhcln.quiet_tensorflow import keras
 from mhcln.storage import keras_file
 from mhcln.storage.files import one_line, replacing
-from mhcln.storage.keras_file import SavedLayer, Shapes
+from mhcln.storage.keras_file import SIGNATURE as HDF5
+from mhcln.storage.keras_file import OtherLayoutError, SavedLayer, Shapes
 
 # keras/src/applications/inception_v3.py: the file without the classifier, and the MD5 that Keras checks
 IMAGENET = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -25,7 +26,8 @@ IMAGENET_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/in
 IMAGENET_MD5 = "bcbd6486424b2319ff4ef7d526e38f63"
 DOWNLOAD_SECONDS = 30  # without a byte, after which a download is given up
 
-ENDINGS = (".weights.h5", ".keras")
+ENDINGS = (".h5", ".hdf5", ".keras")
+ZIP = b"PK\3\4"  # begins a .keras file
 OUTPUT = "mixed10"  # the last layer before global pooling
 BLOCK = re.compile(r"mixed(\d+)")  # the blocks, which the 2015 graph calls mixed, mixed_1, ...
 # options of layers on which it depends what they compute; initial weights, regularisers and names do not count
@@ -38,9 +40,10 @@ SCALING = Scaling((299, 299), half_pixel=True, mean=127.5, factor=1 / 127.5)
 RANDOM_SCALE = 200  # brings the mean feature of a random network to about 0.3, that of the paper's graph
 
 
-def is_weights(name: str) -> bool:
-    """Return whether a file of this name may hold Keras weights of InceptionV3."""
-    return name == IMAGENET or name.endswith(ENDINGS)
+def is_weights(path: Path) -> bool:
+    """Return whether a file is one that Keras saves weights to, by what it begins with or, if damaged, by its name."""
+    with path.open("rb") as handle:
+        return handle.read(len(HDF5)).startswith((HDF5, ZIP)) or path.name.endswith(ENDINGS)
 
 
 def read_weights(path: Path) -> Network:
@@ -50,7 +53,7 @@ def read_weights(path: Path) -> Network:
     describes is made. Raises UserError if the file is not of that network.
     """
     try:
-        found, source = keras_file.read_archive(path) if path.suffix == ".keras" else (None, path)
+        found, source = keras_file.read_archive(path) if _is_archive(path) else (None, path)
         model = _untrained()
         if found is not None:
             _check_layers(found, keras_file.parse_config(model.to_json()))
@@ -59,11 +62,23 @@ def read_weights(path: Path) -> Network:
         for layer, weights in zip(with_weights, keras_file.read_weights(source, shapes), strict=True):
             layer.set_weights(weights)
         return _network_of(model)
+    except OtherLayoutError as error:
+        raise UserError(
+            f"{path} is an HDF5 file of Keras, but {one_line(error)}; load it with Keras, save that model again by "
+            "model.save('inception.keras'), and give that file"
+        ) from error
     except ValueError as error:
         raise UserError(
             f"{path} does not hold Keras InceptionV3 weights ({one_line(error)}); "
             f"take {IMAGENET} or a file that such a Keras model was saved to"
         ) from error
+
+
+def _is_archive(path: Path) -> bool:
+    """Return whether a file is a `.keras` file: by what it begins with, or, if that is damaged, by its name."""
+    with path.open("rb") as handle:
+        start = handle.read(len(HDF5))
+    return start.startswith(ZIP) or (path.suffix == ".keras" and start != HDF5)
 
 
 def _untrained() -> keras.Model:

@@ -25,8 +25,16 @@ CONFIG, WEIGHTS, METADATA = b"config.json", b"model.weights.h5", b"metadata.json
 FILE_BYTES = 2**29  # InceptionV3 takes 88 MB, three times that with the state of an optimiser
 CONFIG_BYTES = 2**22  # that of InceptionV3 takes 306,774
 NAMES_BYTES = 2**20  # of a list of layers or weights; HDF5 writes at most 64 KiB
+SIGNATURE = b"\x89HDF\r\n\x1a\n"  # begins every HDF5 file
+WHOLE_MODEL = (
+    "model_weights"  # the group of the weights in an .h5 of a whole model, beside the description in attributes
+)
 ROOTS = ("layers", "_layer_checkpoint_dependencies")  # of Keras 3, of Keras 2.13
 SNAKE_CASE = {"BatchNormalization": "batch_normalization", "Conv2D": "conv2d", "Dense": "dense"}
+
+
+class OtherLayoutError(ValueError):
+    """What a sound file holds may be right, but is laid out in a way that is not read."""
 
 
 class SavedLayer(NamedTuple):
@@ -122,19 +130,21 @@ def read_weights(source: Path | io.BytesIO, layers: Sequence[Shapes]) -> list[li
     """Read the weights of layers from HDF5, as Keras 2 and 3 write it.
 
     Args:
-        source: The file.
+        source: The file, of weights alone or of a whole model. In one of Keras 2, other layers may follow.
         layers: What the layers that have weights must have, in their order.
 
     Returns:
         For each layer its weights, finite, of the shapes asked for.
 
     Raises:
-        ValueError: The file does not hold them, or is damaged.
+        ValueError: The file does not hold them, or is damaged; OtherLayoutError if another program can tell.
     """
     if isinstance(source, Path):
         _check_size(source)
-    with _hdf5_errors(), h5py.File(source, "r") as file:
-        names = _legacy_names(file) if "layer_names" in file.attrs else _names(file, layers)
+    with _hdf5_errors(), h5py.File(source, "r") as whole:
+        file = _child(whole, WHOLE_MODEL) if WHOLE_MODEL in whole else whole
+        is_legacy = "layer_names" in file.attrs
+        names = _legacy_names(file)[: len(layers)] if is_legacy else _names(file, layers)
         if [len(found) for found in names] != [len(layer.shapes) for layer in layers]:
             raise ValueError(f"it has {len(names)} layers with weights, or another number of weights in one of them")
         return [
@@ -159,7 +169,7 @@ def _hdf5_errors() -> Iterator[None]:
         raise ValueError(f"its HDF5 is damaged: {error}") from None
 
 
-def _names(file: h5py.File, layers: Sequence[Shapes]) -> list[list[str]]:
+def _names(file: h5py.Group, layers: Sequence[Shapes]) -> list[list[str]]:
     """Return the paths of all weights as Keras 3 names them: `layers/conv2d_3/vars/0`."""
     roots = [name for name in ROOTS if isinstance(file.get(name, getlink=True), h5py.HardLink)]
     if not roots:
@@ -174,7 +184,7 @@ def _names(file: h5py.File, layers: Sequence[Shapes]) -> list[list[str]]:
     return names
 
 
-def _legacy_names(file: h5py.File) -> list[list[str]]:
+def _legacy_names(file: h5py.Group) -> list[list[str]]:
     """Return the paths of all weights of a file of Keras 2, or of Keras's downloads, which lists them."""
     layers = {layer: _listed(_child(file, layer), "weight_names") for layer in _listed(file, "layer_names")}
     return [[f"{layer}/{name}" for name in names] for layer, names in layers.items() if names]
@@ -188,7 +198,7 @@ def _listed(group: h5py.Group, attribute: str) -> list[str]:
     kind = found.get_type()
     is_fixed = isinstance(kind, h5py.h5t.TypeStringID) and not kind.is_variable_str()
     if not is_fixed or len(found.shape or ()) != 1 or found.get_storage_size() > NAMES_BYTES:
-        raise ValueError(f"its {attribute} is not a list of names of fixed length")
+        raise OtherLayoutError(f"its {attribute} is not a list of names of fixed length")
     names = [name.decode() for name in group.attrs[attribute]]
     if len(set(names)) != len(names):
         raise ValueError(f"its {attribute} names something twice")
@@ -204,7 +214,7 @@ def _child(parent: h5py.Group, path: str) -> h5py.HLObject:
     return parent
 
 
-def _array(file: h5py.File, path: str, shape: tuple[int, ...]) -> FloatArray:
+def _array(file: h5py.Group, path: str, shape: tuple[int, ...]) -> FloatArray:
     found = _child(file, path)
     if not isinstance(found, h5py.Dataset) or found.shape != shape or found.dtype.kind != "f":
         what = f"{found.dtype} {found.shape}" if isinstance(found, h5py.Dataset) else "a group"

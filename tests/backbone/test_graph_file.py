@@ -146,6 +146,17 @@ def test_an_archive_cut_anywhere_is_refused(tmp_path):
     assert len(GraphFile(path).content) == 5000
 
 
+@pytest.mark.parametrize("zipped", [False, True])
+def test_an_interrupted_download_of_the_graph_is_one_line(tmp_path, console, zipped):
+    path = graphs.write_graph(tmp_path, zipped=zipped)
+    whole = path.read_bytes()
+    for size in [0, 1, 2, 9, *range(10, len(whole), len(whole) // 60), len(whole) - 1]:
+        path.write_bytes(whole[:size])
+        with pytest.raises(UserError, match=r"is not the Inception graph of 2015-12-05 \(") as caught:
+            open_backbone(BackboneOptions(path), console)
+        assert "\n" not in str(caught.value)
+
+
 def test_a_tar_cut_anywhere_is_refused(tmp_path):
     whole = tar_of((GRAPH, CONTENT))
     for size in (0, 1, 511, 512, 513, 5000, 512 + len(CONTENT) - 1):

@@ -68,19 +68,79 @@ def same_layers(one, other) -> bool:
     )
 
 
-def test_every_keras_format_holds_the_same_network(tmp_path, keras_model):
+def fix_lengths(group: h5py.Group) -> None:
+    """Give lists of names a fixed length, as h5py wrote them at the time of Keras 2."""
+    for each, name in [(group, "layer_names"), *((layer, "weight_names") for layer in group.values())]:
+        if name in each.attrs:
+            each.attrs[name] = np.array([text.encode() for text in each.attrs[name]], "S80")
+
+
+def save_legacy_weights(model: keras.Model, path: Path) -> None:
+    """Write the format of Keras's own download."""
     from keras.src.legacy.saving import legacy_h5_format
 
+    with h5py.File(path, "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, model)
+        fix_lengths(file)
+
+
+def test_every_keras_format_holds_the_same_network(tmp_path, keras_model):
     keras_model.save_weights(tmp_path / "own.weights.h5")
     keras_model.save(tmp_path / "own.keras")
-    with h5py.File(tmp_path / keras_inception.IMAGENET, "w") as file:  # the format of Keras's own download
-        legacy_h5_format.save_weights_to_hdf5_group(file, keras_model)
-        lists = [(file, "layer_names"), *((group, "weight_names") for group in file.values())]
-        for group, name in lists:  # in its time, h5py wrote lists of names with a fixed length
-            group.attrs[name] = np.array([text.encode() for text in group.attrs.get(name, ())], "S80")
+    save_legacy_weights(keras_model, tmp_path / keras_inception.IMAGENET)
     first = keras_inception.read_weights(tmp_path / "own.weights.h5")
     assert same_layers(first, keras_inception.read_weights(tmp_path / "own.keras"))
     assert same_layers(first, keras_inception.read_weights(tmp_path / keras_inception.IMAGENET))
+
+
+def with_top(model: keras.Model) -> keras.Model:
+    """The network behind which a classifier was trained."""
+    pooled = keras.layers.GlobalAveragePooling2D()(model.output)
+    return keras.Model(model.input, keras.layers.Dense(7)(pooled))
+
+
+def test_files_of_any_name_are_recognised_by_what_they_hold(tmp_path, console, keras_model, keras_file):
+    keras_model.save_weights(tmp_path / "own.weights.h5")
+    wanted = keras_inception.read_weights(tmp_path / "own.weights.h5")
+    (tmp_path / "own.weights.h5").rename(tmp_path / "a.bin")
+    save_legacy_weights(with_top(keras_model), tmp_path / "b.hdf5")
+    (tmp_path / "c.h5").write_bytes(keras_file.read_bytes())
+    for name in ("a.bin", "b.hdf5", "c.h5"):
+        assert open_backbone(BackboneOptions(tmp_path / name), console).recipe.family == "keras-inception-v3"
+        assert same_layers(keras_inception.read_weights(tmp_path / name), wanted), name
+
+
+def test_whole_models_in_h5_are_read_or_told_how_to_save_them_again(tmp_path, console, keras_model, keras_file):
+    with_top(keras_model).save(tmp_path / "whole.h5")
+    with pytest.raises(UserError) as caught:
+        open_backbone(BackboneOptions(tmp_path), console)
+    words = (
+        f"{tmp_path / 'whole.h5'} is an HDF5 file of Keras, but its layer_names is not a list of names of fixed length"
+    )
+    assert str(caught.value).startswith(f"{words}; load it with Keras, save that model again by model.save(")
+    wanted = keras_inception.read_weights(keras_file)
+    keras.models.load_model(tmp_path / "whole.h5").save(tmp_path / "inception.keras")  # as advised
+    assert same_layers(keras_inception.read_weights(tmp_path / "inception.keras"), wanted)
+    with h5py.File(tmp_path / "whole.h5", "a") as file:
+        fix_lengths(file["model_weights"])
+    assert same_layers(keras_inception.read_weights(tmp_path / "whole.h5"), wanted)
+
+
+@pytest.mark.parametrize("name", ["a.keras", "a.weights.h5", "a.h5", "a.bin"])
+def test_an_interrupted_download_of_weights_is_one_line(tmp_path, console, keras_model, keras_file, name):
+    path = tmp_path / name
+    if name == "a.keras":
+        path.write_bytes(keras_file.read_bytes())
+    elif name == "a.weights.h5":
+        keras_model.save_weights(path)
+    else:
+        save_legacy_weights(keras_model, path)
+    content = path.read_bytes()
+    for size in (0, 5, 1000, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:size])
+        with pytest.raises(UserError, match=f"{name} (does not hold Keras|is not the Inception graph)") as caught:
+            open_backbone(BackboneOptions(path), console)
+        assert "\n" not in str(caught.value)
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
