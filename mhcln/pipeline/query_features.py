@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mhcln.console import UserError
+from mhcln.console import UserError, user_path
 from mhcln.data import folders
 from mhcln.storage import formats, layout
 from mhcln.storage.formats import Features
@@ -15,7 +15,7 @@ def features_file(query: str) -> Path | None:
     Raises:
         UserError: The folder holds both.
     """
-    path = Path(query)
+    path = user_path(query)
     if path.suffix == ".npz":
         return path
     file = path / layout.FEATURES
