@@ -33,11 +33,15 @@ def parser() -> cli.Parser:
         "--rule",
         choices=splits.RULES,
         default=splits.STRATIFIED,
-        help="stratified draws a share of each class; folders takes the train/ and test/ that the images lie in; "
+        help="stratified draws a share of each class; folders takes the train/, test/ and val/ that the images lie in; "
         "published-aid draws test images without regard to the training images, as the published AID code did",
     )
     add("--features", type=cli.path, help=".npz of another network's features, or published features.pkl, to take")
-    add("--split_dir", type=cli.path, help="folder with train.txt and test.txt that name the images")
+    add(
+        "--split_dir",
+        type=cli.path,
+        help="folder with train.txt and test.txt (or database.txt and query.txt; perhaps val.txt) that name the images",
+    )
     return parser
 
 

@@ -14,7 +14,7 @@ import argparse
 
 from mhcln import cli, device
 from mhcln.console import Console, UserError
-from mhcln.evaluation.evaluate import ARCHIVES
+from mhcln.evaluation.evaluate import ARCHIVES, DATABASE
 from mhcln.pipeline.compare import compare_runs
 from mhcln.pipeline.evaluate import EvalOptions, evaluate_run
 
@@ -39,7 +39,11 @@ def parser() -> cli.Parser:
         help="draw every so many-th query; 0 draws none",
     )
     add("--run_name", type=cli.folder_name, help="folder of the run in dump_dir; needed if there are several")
-    add("--archive", choices=ARCHIVES, help="which images are searched; if not given, test, or all for --query")
+    add(
+        "--archive",
+        choices=(*ARCHIVES, DATABASE),
+        help="which images are searched; if not given, test, or all for --query; database is that of a split of lists",
+    )
     add("--out", type=cli.path, help="folder to write to, if not the run's, or for --table the dump folder")
     add("--images_dir", type=cli.path, help="folder of the images; if not given, where extraction found them")
     add("--table", action="store_true", help="one table over all runs in dump_dir instead, no pictures")

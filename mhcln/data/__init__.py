@@ -8,6 +8,9 @@ In come a folder, a path or a list; out come the data set's classes and paths, t
 - `listing`: what one folder holds, told by the kind of its entries.
 - `names`: names of files and folders in messages.
 - `images`: one image file to pixels, whatever its format; what cannot be read is reported with a reason.
-- `splits`: training and test images, drawn or from lists, and the check that they do not overlap.
+- `splits`: training and test images, drawn or from folders, and the check that they do not overlap.
+- `split_lists`: splits that come as lists of images; `image_names`: which image a name in a list means;
+  `list_labels`: what label a line gives it.
+- `duplicates`: images that are equal, and how a draw keeps them on one side.
 - `published_pickle`: features that the published code pickled, read without running them.
 """

@@ -47,7 +47,7 @@ def part_notes(images_dir: Path, paths: Sequence[str]) -> list[str]:
     counts = ", ".join(f"{part} {len(found):,}" for part, found in parts.items())
     classes = {part: {path.split("/")[-2] for path in found} for part, found in parts.items()}
     every = set().union(*classes.values())
-    advice = ", which dataset_generator.py takes with --rule=folders" if len(parts) == 2 else " of three sides"
+    advice = ", which dataset_generator.py takes with --rule=folders" if "train" in parts else ""
     notes = [f"{images_dir} comes with a split{advice}: {counts} images"]
     for part, present in classes.items():
         if absent := sorted(every - present):

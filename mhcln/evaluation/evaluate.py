@@ -22,7 +22,8 @@ from mhcln.hamming.codes import unpack
 from mhcln.storage.formats import Codes
 from mhcln.storage.results import ConfusedPair, Metrics
 
-ARCHIVES = ("test", "train", "all")
+ARCHIVES = ("test", "train", "all")  # that every run has
+DATABASE = "database"  # that of splits which name what is searched
 CONFUSED_PAIRS = 10
 
 
@@ -95,7 +96,7 @@ def choose_protocol(codes: Codes, archive: str, k: int) -> Protocol:
 
     Args:
         codes: Images of both parts of a split.
-        archive: One of ARCHIVES. "test" is the published protocol: the test set against itself.
+        archive: One of ARCHIVES, or DATABASE. "test" is the published protocol: the test set against itself.
         k: The cut-off.
 
     Returns:
@@ -104,17 +105,17 @@ def choose_protocol(codes: Codes, archive: str, k: int) -> Protocol:
     Raises:
         UserError: There are no classes, no test image, less to find than `k`, or nothing to find for any query.
     """
-    if archive not in ARCHIVES:
-        raise UserError(f"archive={archive!r} is not one of {', '.join(ARCHIVES)}")
+    if archive not in (*ARCHIVES, DATABASE):
+        raise UserError(f"archive={archive!r} is not one of {', '.join((*ARCHIVES, DATABASE))}")
     if not codes.class_names:
         raise UserError(
             "the images have no classes, so that nothing says which images a query should find; search them with "
             "eval.py --query"
         )
-    part = np.array(codes.split)
-    queries = np.flatnonzero(part == "test")
-    searched = np.arange(len(part)) if archive == "all" else np.flatnonzero(part == archive)
-    positions = None if archive == "train" else np.searchsorted(searched, queries)
+    queries, searched = codes.rows_of("test"), codes.rows_of(archive)
+    if archive == DATABASE and not len(searched):
+        raise UserError("the split of this run names no database; choose another --archive, such as train")
+    positions = None if archive in ("train", DATABASE) else np.searchsorted(searched, queries)
     protocol = Protocol(codes.labels, codes.class_names, queries, searched, positions, k)
     if not len(queries):
         raise UserError("codes.npz holds no test image; make a split with one by dataset_generator.py and train again")
@@ -133,7 +134,7 @@ def evaluate(codes: Codes, archive: str = "test", k: int = 20) -> Evaluation:
 
     Args:
         codes: Images of both parts of a split.
-        archive: What is searched, one of ARCHIVES.
+        archive: What is searched, one of ARCHIVES, or DATABASE.
         k: The cut-off.
 
     Returns:

@@ -31,7 +31,7 @@ class EvalOptions:
 
     Attributes:
         k: The cut-off.
-        archive: Which images are searched, one of `mhcln.evaluation.evaluate.ARCHIVES`.
+        archive: Which images are searched, one of `mhcln.evaluation.evaluate.ARCHIVES`, or DATABASE.
         interval: Every how many-th query is drawn, 0 for none.
         images_dir: Where the images are; None if where extraction found them.
         out: Folder that results are written to; None for the run's.

@@ -40,7 +40,7 @@ class SearchOptions:
             features: a `.npz` or the folder of a `features.npz`; None to search nothing.
         add: Folder of a `features.npz` whose images are added to the archive first; None to add nothing.
         k: Number of neighbours.
-        archive: Which images are searched: "test", "train", or "all" for these and everything that was added.
+        archive: Which images are searched: "test", "train", "database", or "all" for them and all that was added.
         model_dir: Folder of the backbone; None if it is where extraction found it.
         images_dir: Where the run's images are; None if where extraction found them.
         device: What computes features and codes, one of `mhcln.device.CHOICES`.

@@ -11,6 +11,7 @@ import numpy as np
 
 from mhcln.console import Console, UserError
 from mhcln.data import datasets, splits
+from mhcln.data.duplicates import equal_across
 from mhcln.device import check_precision, current_device, explained, open_device, tf32, trains_with_xla, versions
 from mhcln.hamming.codes import count_distinct
 from mhcln.pipeline.training_setup import TrainingData, choose_method, codes_of, prepare, solve, trained_network
@@ -120,6 +121,8 @@ def _train_one(
     split_file, split, split_sha256 = formats.split_for_seed(options.dump_dir, config.seed)
     _check_ratio(options.train_test_split, split.train_test_split, split_file)
     contaminated = splits.check(split, features.images.paths, split_file)
+    if split.rule == splits.LISTS and (missing := splits.left_out(split, features.images.paths)):
+        console.warn(f"{split_file} leaves out {len(missing)} images, first {missing[0]}")
     data = TrainingData.of(features, split)
     inputs = dataclasses.replace(
         _describe_inputs(data, split), split_file=split_file.name, split_sha256=split_sha256, contaminated=contaminated
@@ -189,6 +192,7 @@ def _describe_inputs(data: TrainingData, split: Split) -> RunInputs:
         split_seed=split.seed,
         train_images=len(data.train),
         test_images=len(data.test),
+        train_test_duplicates=len(equal_across(data.groups, data.train, data.test)),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import Counter
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from mhcln.console import Console, UserError
 from mhcln.data import splits
+from mhcln.data.duplicates import equal_images
 from mhcln.hamming.codes import binarise, pack
 from mhcln.quiet_tensorflow import keras
 from mhcln.storage.formats import Codes, Features, ImageTable, Split
@@ -29,23 +31,31 @@ class TrainingData:
         features: All features.
         train: Rows of the training images, in storage order.
         test: Rows of the test images, in storage order.
+        validation: Rows of the images that the split holds back for validation, in storage order.
+        database: Rows of the images that the split names as those to be searched, in storage order.
     """
 
     features: Features
     train: NDArray[np.int64]
     test: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    database: NDArray[np.int64]
 
     @classmethod
     def of(cls, features: Features, split: Split) -> TrainingData:
         """Find the rows of a split whose paths the features have."""
-        row_of = {path: row for row, path in enumerate(features.images.paths)}
-        train, test = (np.array([row_of[path] for path in side]) for side in (split.train_paths, split.test_paths))
-        return cls(features, np.sort(train), np.sort(test))
+        sides = (split.train_paths, split.test_paths, split.validation_paths, split.database_paths)
+        return cls(features, *map(features.images.rows_of, sides))
 
     @property
     def used(self) -> NDArray[np.int64]:
-        """Rows of all training and test images, in storage order."""
-        return np.union1d(self.train, self.test)
+        """Rows of all images that have codes: those of training, test and database, in storage order."""
+        return np.unique(np.concatenate([self.train, self.test, self.database]))
+
+    @functools.cached_property
+    def groups(self) -> NDArray[np.int64]:
+        """The equal images, as `mhcln.data.duplicates.equal_images` returns them."""
+        return equal_images(self.features.vectors, self.features.images.paths)
 
 
 def choose_method(loss: str, images: ImageTable) -> MethodSpec:
@@ -82,11 +92,12 @@ def prepare(
     vectors, images = data.features.vectors, data.features.images
     rows, validation = data.train, None
     if config.validate:
-        held = splits.hold_back(images.labels[rows], config.validate, config.seed)
-        rows, watched = data.train[~held], data.train[held]
+        rows, watched = _hold_back(data, config, console)
         if len(watched) < splits.SMALLEST_HELD_BACK:
             raise UserError(f"--validate holds back {len(watched)} images, too few to watch; leave it out")
         validation = Validation(vectors[watched], images.labels[watched], config.patience)
+    elif len(data.validation):
+        console.say(f"{len(data.validation)} validation images of the split have no use without --validate=0.1")
     _check_batch(config.batch_size, len(rows))
     training_vectors, labels = vectors[rows], images.labels[rows]
     _warn_of_images(training_vectors, labels, images.class_names, method.needs_pairs, console)
@@ -98,6 +109,18 @@ def _check_batch(batch_size: int, images: int) -> None:
     most = max(images, ALWAYS_A_BATCH)
     if batch_size > most:
         raise UserError(f"--BATCH_SIZE={batch_size} is more than the {images} training images; give at most {most}")
+
+
+def _hold_back(
+    data: TrainingData, config: TrainConfig, console: Console
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows to train on, and those of the validation images: the split's own, or drawn from its training."""
+    if len(data.validation):
+        console.say(f"validation on the {len(data.validation)} images that the split holds back for it")
+        return data.train, data.validation
+    labels = data.features.images.labels[data.train]
+    held = splits.hold_back(labels, config.validate, config.seed, data.groups[data.train])
+    return data.train[~held], data.train[held]
 
 
 def _warn_of_images(
@@ -139,6 +162,7 @@ def codes_of(activations: NDArray[np.float32], data: TrainingData) -> Codes:
         bits=activations.shape[1],
         labels=images.labels[rows],
         paths=[images.paths[row] for row in rows.tolist()],
-        split=np.where(np.isin(rows, data.test), "test", "train").tolist(),
+        split=np.select([np.isin(rows, data.test), np.isin(rows, data.train)], ["test", "train"], "database").tolist(),
         class_names=images.class_names,
+        database_paths=[images.paths[row] for row in data.database.tolist()],
     )

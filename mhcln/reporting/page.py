@@ -40,7 +40,8 @@ HISTORY_NAMES = {
 HISTORY_POINTS = 400  # a chart is 300 pixels wide
 RADII = 10  # the table of radii has 0 to 10, and the largest
 SETUP = (  # keys of results.json
-    *("extractor", "split_rule", "split_ratio", "split_seed", "contaminated", "loss", "alpha", "batch_size"),
+    *("extractor", "split_rule", "split_ratio", "split_seed", "contaminated", "train_test_duplicates"),
+    *("loss", "alpha", "batch_size"),
     *("iterations", "iterations_done", "seed", "precision", "training_seconds", "tensorflow", "device", "codes_sha256"),
 )
 

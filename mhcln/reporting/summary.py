@@ -4,7 +4,7 @@ from mhcln.evaluation.definitions import FULL_MAP, PRECISION, PUBLISHED_MAP, TIE
 from mhcln.storage.results import Results
 
 # Names for people of the values of `Results.archive`.
-ARCHIVE_NAMES = {"test": "test", "train": "training", "all": "training and test"}
+ARCHIVE_NAMES = {"test": "test", "train": "training", "all": "training and test", "database": "database"}
 COST_METRICS = (PUBLISHED_MAP, TIE_AWARE_MAP, FULL_MAP, PRECISION)
 
 

@@ -53,7 +53,7 @@ def own_rows(results: Iterable[Results], metrics: Sequence[str], titles: Mapping
     groups: dict[tuple[object, ...], Row] = {}
     for each in results:
         split, content = _split(each.inputs.contaminated), each.to_json()
-        key = (split, each.archive, *(content[name] for name in _SAME))
+        key = (split, bool(each.inputs.train_test_duplicates), each.archive, *(content[name] for name in _SAME))
         if key not in groups:
             loss = each.config and each.config.loss
             method = titles.get(loss, loss) if loss else "unknown method"
@@ -118,6 +118,8 @@ def _split(contaminated: int | None) -> str:
 def _note(results: Results) -> str:
     inputs, config = results.inputs, results.config
     parts = ["some test images were also trained on"] if inputs.contaminated else []
+    if inputs.train_test_duplicates:
+        parts.append("some test images are equal to training images")
     if inputs.split_ratio:
         parts.append(f"{inputs.split_ratio:.0%} train ({inputs.split_rule})")
     if config:

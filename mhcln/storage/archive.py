@@ -64,7 +64,7 @@ def load_archive(run: Run, which: str, class_names: list[str], images_dir: Path 
 
     Args:
         run: The run.
-        which: "test" or "train" for those images, "all" for both and everything that was added.
+        which: "test", "train" or "database" for those images, "all" for them and everything that was added.
         class_names: Names of the run's classes, for people.
         images_dir: Where the run's images are now, if not where they were.
 
@@ -72,7 +72,7 @@ def load_archive(run: Run, which: str, class_names: list[str], images_dir: Path 
         UserError: The archive is empty, or an addition is damaged or was made by another model.
     """
     codes = run.codes
-    rows = np.flatnonzero([which in ("all", side) for side in codes.split])
+    rows = codes.rows_of(which)
     parts = [
         Addition(
             codes=codes.codes[rows],

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,11 @@ class ImageTable:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def rows_of(self, paths: Iterable[str]) -> NDArray[np.int64]:
+        """Return the rows of these paths, in storage order; raises KeyError if one is unknown."""
+        row_of = {path: row for row, path in enumerate(self.paths)}
+        return np.sort(np.array([row_of[path] for path in paths], np.int64))
+
 
 @dataclasses.dataclass(frozen=True)
 class Features:
@@ -76,13 +81,25 @@ class _StoredFeatures(ImageTable):
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """The content of `split.npz`: paths of the training and the test images, and how they were chosen."""
+    """The content of `split.npz`: which images train and which test, and how they were chosen.
+
+    Attributes:
+        train_paths: Paths of the training images.
+        test_paths: Paths of the test images, which are the queries.
+        train_test_split: Share of training images among both.
+        seed: Seed of the draw, 0 if it was not drawn.
+        rule: How it was made, such as "stratified" or "lists".
+        validation_paths: Images that the split holds back for validation, and neither trains on nor tests.
+        database_paths: Images that the split names as those to be searched; some may be training images.
+    """
 
     train_paths: list[str]
     test_paths: list[str]
     train_test_split: float
     seed: int
     rule: str
+    validation_paths: list[str] = dataclasses.field(default_factory=list)
+    database_paths: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,8 +111,9 @@ class Codes:
         bits: Bits of a code.
         labels: `[n] int32`, numbers into `class_names`.
         paths: Path of each image.
-        split: "train" or "test" for each image.
+        split: "train" or "test" for each image; "database" for one that is searched only.
         class_names: Names of the classes in label order.
+        database_paths: Images that the split names as those to be searched; empty if it names none.
     """
 
     codes: NDArray[np.uint8]
@@ -104,6 +122,15 @@ class Codes:
     paths: list[str]
     split: list[str]
     class_names: list[str]
+    database_paths: list[str] = dataclasses.field(default_factory=list)
+
+    def rows_of(self, part: str) -> NDArray[np.int64]:
+        """Return the rows of a part of the images: "test", "train", "database" or "all"."""
+        if part == "all":
+            return np.arange(len(self.paths))
+        if part == "database":
+            return np.flatnonzero(np.isin(self.paths, self.database_paths))
+        return np.flatnonzero(np.array(self.split, np.str_) == part)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +204,7 @@ def _require_images(source: Source, images: ImageTable) -> None:
 
 def write_split(path: Path, content: Split) -> None:
     """Write a split file."""
-    _write(path, vars(content))
+    _write(path, _without_empty(content))
 
 
 def read_split(path: Path, digest: "hashlib._Hash | None" = None) -> Split:
@@ -196,6 +223,8 @@ def read_split(path: Path, digest: "hashlib._Hash | None" = None) -> Split:
     content = source.read(Split, digest=digest)
     source.require_different(content.train_paths)
     source.require_different(content.test_paths)
+    source.require_different(content.validation_paths)
+    source.require_different(content.database_paths)
     return content
 
 
@@ -222,7 +251,7 @@ def split_for_seed(dump_dir: Path, seed: int) -> tuple[Path, Split, str]:
 
 def write_codes(run_dir: Path, content: Codes) -> None:
     """Write `codes.npz` of a training run."""
-    _write(run_dir / layout.CODES, vars(content))
+    _write(run_dir / layout.CODES, _without_empty(content))
 
 
 def read_codes(run_dir: Path, digest: "hashlib._Hash | None" = None) -> Codes:
@@ -238,7 +267,9 @@ def read_codes(run_dir: Path, digest: "hashlib._Hash | None" = None) -> Codes:
     source = Source(run_dir / layout.CODES, layout.TRAIN)
     content = source.read(Codes, digest=digest)
     source.require(len(content.split) == len(content.paths), "split and paths differ in length")
-    source.require(set(content.split) <= {"train", "test"}, 'split holds more than "train" and "test"')
+    known = {"train", "test", "database"} if content.database_paths else {"train", "test"}
+    source.require(set(content.split) <= known, 'split holds more than "train" and "test"')
+    source.require(set(content.database_paths) <= set(content.paths), "database_paths are not among paths")
     _require_codes(source, content)
     return content
 
@@ -292,6 +323,12 @@ def _require_codes(source: Source, content: Codes | Addition) -> None:
         source.require(not padding.any(), f"codes have bits beyond the {bits} they claim")
     source.require_labels(content.labels, content.class_names, len(content.paths))
     source.require_different(content.paths)
+
+
+def _without_empty(content: Split | Codes) -> dict[str, Any]:
+    """Return the arrays of a file but for the lists that most splits do not have: those keep their bytes."""
+    rare = ("validation_paths", "database_paths")
+    return {name: value for name, value in vars(content).items() if name not in rare or value}
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

@@ -47,9 +47,9 @@ class Results:
 
     Attributes:
         run: Name of the run's folder.
-        stamp: What must stand beside the metrics of a contaminated run; None for a clean one.
+        stamp: What must stand beside the metrics if the split leaks into the test images; None if it does not.
         k: The cut-off.
-        archive: Which images were searched: "test", "train" or "all".
+        archive: Which images were searched: "test", "train", "all" or "database".
         queries: Number of test images.
         queries_left_out: Queries with nothing to find, which are in no mean.
         searched: Number of images that each query is compared with.

@@ -56,6 +56,7 @@ class RunInputs:
     contaminated: int | None = None
     train_images: int | None = None
     test_images: int | None = None
+    train_test_duplicates: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +92,8 @@ class Outcome:
 
 # How batches and dropout masks are drawn: another name refuses checkpoints that would continue with other draws.
 DRAWS = "philox int32"
-# Where things lay decides nothing about what is learned.
-_PLACES = ("images_dir", "split_file")
+# Where things lay, and what follows from features and split, decides nothing about what is learned.
+_UNDECIDING = ("images_dir", "split_file", "train_test_duplicates")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +113,7 @@ class RunRecord:
     def configuration(self) -> dict[str, object]:
         """Return what decides the outcome, by name."""
         content = {**vars(self.inputs), **vars(self.config)}
-        return {name: value for name, value in content.items() if name not in _PLACES}
+        return {name: value for name, value in content.items() if name not in _UNDECIDING}
 
     def identity(self, open_ended: bool = False) -> str:
         """Return a digest of the configuration and of how it is drawn, which the run's checkpoints carry.

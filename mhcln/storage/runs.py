@@ -133,13 +133,16 @@ class Run:
 
     @property
     def stamp(self) -> str | None:
-        """What must stand beside the metrics of a contaminated run; None for a clean one."""
-        if not self.inputs.contaminated:
-            return None
-        return (
-            f"CONTAMINATED: {self.inputs.contaminated} of {self.codes.split.count('test')} test images were also "
-            f"trained on (split rule {self.inputs.split_rule}); these figures are not comparable with clean ones"
-        )
+        """What must stand beside the metrics if the split leaks into the test images; None if it does not."""
+        inputs, tested, parts = self.inputs, self.codes.split.count("test"), []
+        if inputs.contaminated:
+            parts.append(
+                f"CONTAMINATED: {inputs.contaminated} of {tested} test images were also trained on (split rule "
+                f"{inputs.split_rule}); these figures are not comparable with clean ones"
+            )
+        if inputs.train_test_duplicates:
+            parts.append(f"{inputs.train_test_duplicates} of {tested} test images are equal to training images")
+        return "; ".join(parts) or None
 
 
 def read_run(run_dir: Path) -> Run:

@@ -1,4 +1,4 @@
-"""Splits are stratified, repeatable, disjoint and complete; published lists are matched without guessing."""
+"""Splits are stratified, repeatable, disjoint and complete."""
 
 from pathlib import Path
 
@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from mhcln.console import UserError
 from mhcln.data import splits
-from mhcln.storage import formats
 from mhcln.storage.formats import Split
 
 
@@ -75,66 +74,6 @@ def test_a_bad_split_is_refused(train, test, message):
         splits.check(Split(train, test, 0.5, 0, splits.STRATIFIED), ["a", "b", "c"], Path("split.npz"))
 
 
-def write_lists(folder: Path, train: list[str], test: list[str]) -> Path:
-    (folder / "train.txt").write_text("\n".join(train) + "\n", encoding="utf-8")
-    (folder / "test.txt").write_text("\n".join(test), encoding="utf-8")
-    return folder
-
-
-@pytest.mark.parametrize(
-    "form", ["{path}", "{name}", "{stem}", "{name} {label}", "{folder}/{stem}", "x/y/{stem}.jpg {label}"]
-)
-def test_lists_match_with_and_without_folder_ending_and_label(tmp_path, form):
-    paths, labels = images([4, 4])
-    lines = [
-        form.format(path=p, name=Path(p).name, stem=Path(p).stem, folder=Path(p).parent, label=label + 7)
-        for p, label in zip(paths, labels, strict=True)
-    ]
-    split = splits.split_from_lists(write_lists(tmp_path, lines[::2][::-1], lines[1::2]), paths, labels)
-    assert (split.train_paths, split.test_paths) == (paths[::2], paths[1::2])
-    assert (split.rule, split.train_test_split) == ("lists", 0.5)
-
-
-@pytest.mark.parametrize(
-    ("train", "test", "message"),
-    [
-        (["a/1", "a/2"], ["b/1"], "leaves 1 images out, first b/2.jpg"),
-        (["a/1", "a/2"], ["b/1", "b/2", "a/1"], "1 images on both sides, first a/1.jpg"),
-        (["a/1", "a/3"], ["b/1", "b/2"], r"train.txt names a/3, which fits no image"),
-        (["1", "a/2"], ["b/1", "b/2"], "names 1, which fits 2 images; name its folder"),
-        (["a/1 0", "a/2 0"], ["b/1 0", "b/2 1"], "labels in the lists do not fit"),
-        (["a/1", "a/1", "a/2"], ["b/1", "b/2"], "names a/1.jpg twice"),
-    ],
-)
-def test_bad_lists_are_refused(tmp_path, train, test, message):
-    paths, labels = ["a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg"], np.array([0, 0, 1, 1])
-    with pytest.raises(UserError, match=message):
-        splits.split_from_lists(write_lists(tmp_path, train, test), paths, labels)
-
-
-def test_file_names_in_lists_may_have_blanks(tmp_path):
-    paths, labels = ["a b/x 1.jpg", "a b/x 2.jpg"], np.array([0, 0])
-    split = splits.split_from_lists(write_lists(tmp_path, ["x 1.jpg 0"], ["x 2.jpg"]), paths, labels)
-    assert split.train_paths == ["a b/x 1.jpg"]
-
-
-def test_missing_and_binary_lists_are_reported(tmp_path):
-    with pytest.raises(UserError, match=r"train.txt is missing"):
-        splits.split_from_lists(tmp_path, ["a"], np.array([0]))
-    (tmp_path / "train.txt").write_bytes(b"\xff\xfe")
-    with pytest.raises(UserError, match="not a text file"):
-        splits.split_from_lists(tmp_path, ["a"], np.array([0]))
-
-
-@pytest.mark.parametrize(("name", "train", "test"), [("UC_Merced", 1680, 420), ("AID", 6000, 4000)])
-def test_published_lists_fit_the_real_data(shared, tmp_path, name, train, test):
-    source = "ucmd" if name == "UC_Merced" else "aid"
-    (tmp_path / "features.npz").symlink_to((shared / "data" / "features" / f"{source}.npz").resolve())
-    images = formats.read_image_table(tmp_path)
-    split = splits.split_from_lists(shared / "data" / "splits" / name, images.paths, images.labels)
-    assert (len(split.train_paths), len(split.test_paths)) == (train, test)
-
-
 @pytest.mark.parametrize(
     ("count", "share", "held"), [(60, 0.1, 6), (2, 0.5, 0), (1, 0.9, 0), (3, 0.1, 1), (15, 0.1, 2), (4, 0.9, 2)]
 )
@@ -157,3 +96,69 @@ def test_images_are_held_back_by_another_stream_than_the_split():
     split = splits.stratified_split(paths, labels, 0.5, 0)
     held = splits.hold_back(labels, 0.5, 0)
     assert [path for path, chosen in zip(paths, held, strict=True) if chosen] != split.train_paths
+
+
+def test_equal_images_are_drawn_to_one_side_and_the_numbers_per_class_stay():
+    paths, labels = images([100] * 21)
+    groups = np.arange(len(paths))
+    groups[[101, 102]], groups[[500, 510, 530]], groups[[7, 207]] = 101, 500, 7  # the last lies in two classes
+    for seed in range(10):
+        plain, kept = (splits.stratified_split(paths, labels, 0.6, seed, chosen) for chosen in (None, groups))
+        train = set(kept.train_paths)
+        for group in (101, 500, 7):
+            assert len({paths[row] in train for row in np.flatnonzero(groups == group)}) == 1
+        assert per_class(kept.train_paths, 21) == [60] * 21
+        assert sorted(kept.train_paths + kept.test_paths) == sorted(paths)
+        changed = {path[:3] for path in train ^ set(plain.train_paths)}
+        assert changed <= {"c00", "c01", "c02", "c05"}
+
+
+def test_without_equal_images_a_split_is_drawn_as_before():
+    paths, labels = images([20, 7, 3])
+    for seed in range(5):
+        alone = splits.stratified_split(paths, labels, 0.5, seed, np.arange(len(paths)))
+        assert alone == splits.stratified_split(paths, labels, 0.5, seed)
+    first = splits.stratified_split(paths, labels, 0.5, 0)
+    assert [path for path in first.train_paths if path.startswith("c02")] == ["c02/c02_1.tif", "c02/c02_2.tif"]
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=4), st.floats(0.05, 0.95), st.integers(0, 3), st.data())
+def test_any_groups_are_whole_and_no_class_loses_a_side_that_its_groups_allow(counts, ratio, seed, data):
+    paths, labels = images(counts)
+    groups = labels * 100 + data.draw(st.lists(st.integers(0, 5), min_size=len(paths), max_size=len(paths)))
+    split = splits.stratified_split(paths, labels, ratio, seed, groups)
+    train = np.isin(paths, split.train_paths)
+    for group in set(groups.tolist()):
+        assert len(set(train[groups == group].tolist())) == 1
+    for label in range(len(counts)):
+        several = len(set(groups[labels == label].tolist())) > 1
+        assert train[labels == label].any()
+        assert not several or not train[labels == label].all()
+    held = splits.hold_back(labels, ratio, seed, groups)
+    for group in set(groups.tolist()):
+        assert len(set(held[groups == group].tolist())) == 1
+    for label in range(len(counts)):
+        assert not held[labels == label].all()
+
+
+def test_the_folder_val_is_held_back_or_tested_if_there_is_no_test():
+    paths = [f"{part}/a/{n}.jpg" for part in ("train", "val", "test") for n in range(2)]
+    split = splits.split_from_folders(paths)
+    assert (split.train_paths, split.validation_paths, split.test_paths) == (paths[:2], paths[2:4], paths[4:])
+    split = splits.split_from_folders(paths[:4])
+    assert (split.test_paths, split.validation_paths) == (paths[2:4], [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"validation_paths": ["b"]}, "1 images on both sides, first b"),
+        ({"database_paths": ["b"]}, "1 images on both sides, first b"),
+        ({"validation_paths": ["x"]}, "names 1 images that features.npz lacks, first x"),
+        ({"rule": "folders"}, "leaves 1 images out, first c; .* dataset_generator.py --rule=folders"),
+    ],
+)
+def test_a_bad_split_with_other_parts_is_refused(changes, message):
+    split = Split(**{**vars(Split(["a"], ["b"], 0.5, 0, splits.LISTS)), **changes})
+    with pytest.raises(UserError, match=message):
+        splits.check(split, ["a", "b", "c"], Path("split.npz"))

@@ -18,7 +18,8 @@ from hypothesis.extra import numpy as arrays
 from mhcln.backbone.frozen_graph import read_graph
 from mhcln.backbone.graph_file import GraphFile
 from mhcln.console import UserError
-from mhcln.data import datasets, splits
+from mhcln.data import datasets
+from mhcln.data.split_lists import split_from_lists
 from mhcln.storage import files, formats, results, runs
 
 EXAMPLES = int(os.environ.get("MHCLN_FUZZ", "60"))
@@ -84,8 +85,8 @@ VALID = {
         "features": np.ones((2, 3), np.float32),
         **vars(factories.image_table(["a/1", "b/2"], [0, 1], ["a", "b"])),
     },
-    "split.npz": vars(formats.Split(["a/1"], ["b/2"], 0.5, 0, "stratified")),
-    "codes.npz": vars(factories.noisy_codes()),
+    "split.npz": vars(formats.Split(["a/1"], ["b/2"], 0.5, 0, "lists", ["c/3"], ["d/4"])),
+    "codes.npz": {**vars(factories.noisy_codes()), "database_paths": ["beach/06.png"]},
     "added.npz": vars(
         formats.Addition(
             np.ones((2, 1), np.uint8), 8, np.array([-1, -1]), ["a", "b"], np.array([], "U1"), "/i", "x", "0"
@@ -148,7 +149,7 @@ def test_descriptions_of_data_sets_with_other_values_are_a_value_or_a_line(folde
 def test_lists_of_images_are_a_value_or_a_line(folder, train, test):
     (folder / "train.txt").write_bytes(train)
     (folder / "test.txt").write_bytes(test)
-    value_or_line(splits.split_from_lists, folder, ["a/1.jpg", "b/2.jpg"], np.array([0, 1]))
+    value_or_line(split_from_lists, folder, ["a/1.jpg", "b/2.jpg"], np.array([0, 1]))
 
 
 @fuzz
