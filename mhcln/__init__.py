@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mhcln.console import UserError as UserError
+    from mhcln.data.duplicates import equal_images as equal_images
     from mhcln.data.splits import stratified_split as stratified_split
     from mhcln.evaluation.evaluate import evaluate as evaluate
     from mhcln.hamming.codes import pack as pack
@@ -30,6 +31,7 @@ _HOMES = {
     "Index": "mhcln.hamming.index",
     "TrainConfig": "mhcln.storage.run_record",
     "UserError": "mhcln.console",
+    "equal_images": "mhcln.data.duplicates",
     "evaluate": "mhcln.evaluation.evaluate",
     "fit": "mhcln.pipeline.hasher",
     "pack": "mhcln.hamming.codes",

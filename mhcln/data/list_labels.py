@@ -39,7 +39,9 @@ class ClassCheck:
     """Checks that the labels in lists are the class folders under other names."""
 
     def __init__(self, class_names: Sequence[str]) -> None:
-        self._label_of = {plain(name): label for label, name in enumerate(class_names)}
+        spellings = [plain(name) for name in class_names]
+        # a spelling of two classes, or of none, tells nothing
+        self._label_of = {name: label for label, name in enumerate(spellings) if name and spellings.count(name) == 1}
         self._seen: dict[tuple[str, str | int], tuple[str | int, str, str]] = {}
 
     def require_fit(self, path: str, texts: tuple[str, str], label: int, listed_in: Path) -> None:

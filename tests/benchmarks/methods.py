@@ -27,8 +27,10 @@ METRICS = (f"mAP@{K}", f"mAP@{K}_tie_aware")
 
 def measure(features, loss: str, bits: int, seed: int, ratio: float) -> dict[str, float]:
     """Train one method on one split; return its metrics on the test images, and what it took."""
-    split = mhcln.stratified_split(features.images.paths, features.images.labels, ratio, seed)
-    iterations = usual_iterations(loss, features.images)
+    images = features.images
+    groups = mhcln.equal_images(features.vectors, images.paths)
+    split = mhcln.stratified_split(images.paths, images.labels, ratio, seed, groups)
+    iterations = usual_iterations(loss, images)
     config = mhcln.TrainConfig(bits=bits, loss=loss, seed=seed, iterations=iterations)
     began = time.perf_counter()
     hasher = mhcln.fit(features, split, config)

@@ -215,3 +215,9 @@ def test_lists_of_many_classes_take_no_long_time(tmp_path):
     ]
     write_lists(tmp_path, lines[::2], lines[1::2])
     assert split_from_lists(tmp_path, paths, labels, classes).train_paths == paths[::2]
+
+
+def test_a_folder_name_that_two_classes_share_but_for_its_spelling_contradicts_nothing(tmp_path):
+    write_lists(tmp_path, ["a b/1.tif a_b"], ["ab/1.tif ab", "+/1.tif"])
+    split = split_from_lists(tmp_path, ["a b/1.tif", "ab/1.tif", "+/1.tif"], np.arange(3), ["a b", "ab", "+"])
+    assert split.test_paths == ["ab/1.tif", "+/1.tif"]

@@ -1,5 +1,6 @@
 """dataset_generator.py as a user runs it."""
 
+import dataclasses
 import pickle
 
 import numpy as np
@@ -271,3 +272,28 @@ def test_the_command_that_a_bad_split_advises_gets_further(tmp_path, rule, damag
         here(dataset_generator, *advised, f"--dump_dir={tmp_path}")
         assert formats.read_split(tmp_path / layout.SPLIT).rule == rule
     here(trainer, *TRAIN, f"--dump_dir={tmp_path}")
+
+
+def test_other_advice_gets_further_too(dump):
+    with pytest.raises(UserError, match="leave --rule=folders out"):
+        here(dataset_generator, f"--dump_dir={dump}", "--rule=folders")
+    here(dataset_generator, f"--dump_dir={dump}")
+    with pytest.raises(UserError, match=r"dataset_generator\.py --train_test_split=0\.5") as refused:
+        here(trainer, *TRAIN, f"--dump_dir={dump}", "--train_test_split=0.5")
+    here(dataset_generator, str(refused.value).split()[-1], f"--dump_dir={dump}")
+    here(trainer, *TRAIN, f"--dump_dir={dump}", "--train_test_split=0.5")
+    here(dataset_generator, f"--dump_dir={dump}", "--seed=1,2")
+    with pytest.raises(UserError, match=r"dataset_generator\.py --seed=\.\.\.,3"):
+        here(trainer, *TRAIN, f"--dump_dir={dump}", "--seed=3")
+    here(dataset_generator, f"--dump_dir={dump}", "--seed=1,2,3")
+    here(trainer, *TRAIN, f"--dump_dir={dump}", "--seed=3", "--run_name=third")
+
+
+def test_an_unfinished_run_of_an_earlier_version_is_the_same_run(dump):
+    here(dataset_generator, f"--dump_dir={dump}")
+    here(trainer, *TRAIN, f"--dump_dir={dump}")
+    record = runs.read_record(dump / "K4")
+    before = dataclasses.replace(record, inputs=dataclasses.replace(record.inputs, train_test_duplicates=None))
+    assert before.identity() == record.identity()
+    runs.write_record(dump / "K4", before)
+    assert "is done already" in here(trainer, *TRAIN, f"--dump_dir={dump}").said[-1]
