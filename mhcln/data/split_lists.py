@@ -52,7 +52,7 @@ def split_from_lists(folder: Path, paths: Sequence[str], labels: Labels, class_n
     Args:
         folder: Folder of the lists.
         paths: Paths in storage order.
-        labels: `[n]`, class of each image.
+        labels: `[n]`, class of each image; -1 for images without classes, whose labels in lists are not looked at.
         class_names: Names of the classes in label order.
 
     Returns:
@@ -70,7 +70,8 @@ def split_from_lists(folder: Path, paths: Sequence[str], labels: Labels, class_n
     classes = ClassCheck(class_names)
     for role, entries in lists.items():
         for entry in entries:
-            classes.require_fit(entry.path, (entry.number, entry.name), int(labels[row_of[entry.path]]), files[role])
+            if (label := int(labels[row_of[entry.path]])) >= 0:
+                classes.require_fit(entry.path, (entry.number, entry.name), label, files[role])
     sides = {role: sorted((entry.path for entry in found), key=row_of.__getitem__) for role, found in lists.items()}
     _require_apart(files, sides)
     train = sides.get("train", sides.get("database", []))

@@ -35,7 +35,7 @@ def test_what_the_parts_lack_is_said(tmp_path):
         f"{tmp_path} comes with a split, which dataset_generator.py takes with --rule=folders: train 2, test 1 images",
         "1 of 2 classes have no images in test: b",
     ]
-    assert "of three sides" in part_notes(tmp_path, [*paths, "val/a/4.jpg"])[0]
+    assert "takes with --rule=folders: train 2, test 1, val 1" in part_notes(tmp_path, [*paths, "val/a/4.jpg"])[0]
     assert part_notes(tmp_path, ["a/1.jpg"]) == []
 
 

@@ -221,3 +221,9 @@ def test_a_folder_name_that_two_classes_share_but_for_its_spelling_contradicts_n
     write_lists(tmp_path, ["a b/1.tif a_b"], ["ab/1.tif ab", "+/1.tif"])
     split = split_from_lists(tmp_path, ["a b/1.tif", "ab/1.tif", "+/1.tif"], np.arange(3), ["a b", "ab", "+"])
     assert split.test_paths == ["ab/1.tif", "+/1.tif"]
+
+
+def test_labels_of_images_without_classes_are_not_looked_at(tmp_path):
+    write_lists(tmp_path, ["1.tif 0"], ["2.tif 1"])
+    split = split_from_lists(tmp_path, ["1.tif", "2.tif"], np.array([-1, -1]))
+    assert (split.train_paths, split.test_paths) == (["1.tif"], ["2.tif"])
