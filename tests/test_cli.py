@@ -204,7 +204,18 @@ OWN_NAMES = [value for name, value in vars(layout).items() if name.isupper() and
     + [name for name in OWN_NAMES if not name.split(" ")[0].endswith(".py")],
 )
 def test_names_of_folders_are_not_ours(text):
-    for good in ("K32", "mine_2", "x" * 255, "a.b", "Größe", "-x", "split"):
+    for good in (
+        "K32",
+        "mine_2",
+        "x" * 255,
+        "a.b",
+        "Größe",
+        "-x",
+        "split",
+        "land\u00a0use",
+        "東\u3000京",
+        "👩\u200d🌾",
+    ):
         assert folder_name(good) == good
     with pytest.raises(argparse.ArgumentTypeError, match="is not the name of a folder: ") as error:
         folder_name(text)

@@ -15,7 +15,7 @@ import pytest
 from conftest import REPO_ROOT
 
 from mhcln.console import UserError
-from mhcln.storage import files, zip_members
+from mhcln.storage import files, layout, zip_members
 
 ARRAYS = {"codes": np.arange(24, dtype=np.uint8).reshape(6, 4), "paths": np.array(["a/é.tif", "b/x y.jpg"]), "bits": 32}
 
@@ -215,3 +215,11 @@ def test_cells_of_a_csv_file_come_back(tmp_path):
     files.write_csv(tmp_path / "x.csv", cells, [cells, cells])
     with (tmp_path / "x.csv").open(newline="", encoding="utf-8") as handle:
         assert list(csv.reader(handle)) == [[str(cell) for cell in cells]] * 3
+
+
+def test_names_of_files_made_of_other_names_keep_what_can_be_printed():
+    for kept in ("land\u00a0use", "東\u3000京", "a b", "Größe"):
+        assert layout.stem(kept) == kept
+    changed = {"a/b\\c": "a_b_c", ".hidden": "_hidden", "x\ny\x85": "x_y_", "caf\udce9": "caf_", "": "_"}
+    assert {name: layout.stem(name) for name in changed} == changed
+    assert layout.stem("ü" * 120) == "ü" * 100
