@@ -56,6 +56,7 @@ def test_evaluation_gives_the_same_results(old, evaluate, run):
     done = evaluate(f"--dump_dir={old / 'dump'}", f"--run_name={run}", "--k=5", "--interval=0")
     assert done.returncode == 0, done.stderr
     written, results = stored_results(run), rounded(json.dumps(read_results(old / "dump" / run).to_json()))
+    results["costs"] = [cost for cost in results["costs"] if cost["what"] != "signs"]  # not known then
     changing = {"search_seconds", "checksum", "format", "definitions"}
     assert {name: results[name] for name in written if name not in changing} == {
         name: value for name, value in written.items() if name not in changing
