@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from graphs import write_graph
+from playwright.sync_api import sync_playwright
 
 from mhcln.console import Quiet
 from mhcln.demo.scenes import SCENES, draw_scene
@@ -46,6 +48,28 @@ def run_script():
         return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False)
 
     return run
+
+
+CHROMIUM = "MHCLN_CHROMIUM"
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The Chromium that is installed; tests that look at pages are skipped without one."""
+    found = os.environ.get(CHROMIUM) or next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+    if found is None:
+        pytest.skip(f"no browser is installed (looked for {', '.join(CHROMIUM_NAMES)}, and {CHROMIUM} names none)")
+    return found
+
+
+@pytest.fixture(scope="session")
+def browser(chromium):
+    """That Chromium, running without a window."""
+    with sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        yield running
+        running.close()
 
 
 class RecordingConsole(Quiet):

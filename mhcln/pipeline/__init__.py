@@ -9,6 +9,7 @@ scripts and the package's front door import this one.
 - `hasher`: a trained run as one object that turns features or images into codes; training in memory.
 - `evaluate`: a run's codes to `results.json`, pictures and `report.html`.
 - `costs`: what hashing costs: features and activations beside the codes, under the same evaluation.
+- `browse`: a run's archive to a page that is searched in the browser.
 - `compare`: all runs of a dump folder to one table.
 - `outputs`: where an evaluation, a table or a query writes: beside the run, elsewhere, or nowhere.
 - `query_features`: features made elsewhere, to search with.

@@ -217,4 +217,7 @@ def _write_report(run: Run, evaluation: Evaluation, results: Results, drawn: lis
         history=runs.read_history(run),
         cards=cards,
     )
-    write_text(folder / layout.REPORT, page.render(content))
+    text = page.render(content)
+    if (folder / layout.BROWSE / layout.BROWSE_PAGE).is_file():
+        text = page.with_link(text)
+    write_text(folder / layout.REPORT, text)

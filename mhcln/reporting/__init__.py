@@ -9,5 +9,7 @@ here.
 - `cards`: the part of the page that shows pictures of queries.
 - `svg`: the charts of the page.
 - `pictures`: a query and its neighbours as one picture.
+- `browse`: an archive as a page that searches it in the browser; `browse.html`, `.css`, `.js` and `browse_search.js`.
+- `sheets`: thumbnails of many images in few files.
 - `neighbours`: what was found for a query image, as lines, JSON and a picture.
 """

@@ -17,6 +17,7 @@ from mhcln.evaluation.definitions import (
 from mhcln.reporting import cards, summary, svg
 from mhcln.reporting.cards import Card
 from mhcln.reporting.svg import Axis
+from mhcln.storage import layout
 from mhcln.storage.results import Results
 
 STYLE = Path(__file__).with_name("page.css")
@@ -38,6 +39,7 @@ HISTORY_NAMES = {
     "validation_mAP@20": "mAP@20 of the held-back images",
 }
 HISTORY_POINTS = 400  # a chart is 300 pixels wide
+_LINK_PLACE = "<!-- browse -->"
 RADII = 10  # the table of radii has 0 to 10, and the largest
 SETUP = (  # keys of results.json
     *("extractor", "split_rule", "split_ratio", "split_seed", "contaminated", "train_test_duplicates"),
@@ -79,15 +81,16 @@ def render(page: Page) -> str:
     results = page.results
     title = escape(f"{results.inputs.dataset or 'Unknown data set'}, {results.bits} bits")
     sections = (
+        ("gallery", "Queries, worst first", cards.gallery(page.cards, page.display_names, results.k)),
         ("figures", "Figures", _metrics(results)),
         ("costs", "What hashing costs", _costs(results)),
         ("curve", "Precision and recall by Hamming radius", _curve(results)),
         ("classes", "Classes", _classes(page)),
         ("confusion", "What is taken for what", _confusion(page)),
         ("training", "Training", _history(page.history)),
-        ("gallery", "Queries, worst first", cards.gallery(page.cards, page.display_names, results.k)),
     )
     links = "".join(f'<a href="#{name}">{heading}</a>' for name, heading, content in sections if content)
+    links += _LINK_PLACE
     body = "".join(
         f'<section id="{name}" aria-labelledby="{name}-head"><h2 id="{name}-head">{heading}</h2>{content}</section>'
         for name, heading, content in sections
@@ -100,6 +103,12 @@ def render(page: Page) -> str:
         f'<body><header><h1>{title}</h1>{_lead(results)}<nav aria-label="Sections">{links}</nav></header>\n'
         f"<main>{body}</main>\n{_setup(results)}</body></html>\n"
     )
+
+
+def with_link(text: str) -> str:
+    """Return a rendered page with a link to the page that browses the archive."""
+    place = f"{layout.BROWSE}/{layout.BROWSE_PAGE}"
+    return text.replace(_LINK_PLACE, f'<a href="{place}">Browse the archive</a>')
 
 
 def _table(columns: str, head: Sequence[str], rows: Iterable[Sequence[str]], attributes: str = "") -> str:

@@ -6,6 +6,7 @@ dump_dir/
   K32/                                         trainer.py, one folder per run
     run.json, model.keras, history.csv, codes.npz, activations.npz, checkpoints/
     results.json, results.csv, report.html, hamming_out/, queries/, archives/      eval.py
+    browse/                                    eval.py --browse
   table.md, table.csv                          eval.py --table
 """
 
@@ -41,10 +42,12 @@ REPORT = "report.html"
 PICTURES = "hamming_out"
 QUERIES = "queries"
 ARCHIVES = "archives"
+BROWSE = "browse"
+BROWSE_PAGE = "index.html"  # in it
 TABLE = "table.md"
 TABLE_CSV = "table.csv"
 
-_OF_A_RUN = {RUN, *TRAINED, CHECKPOINTS, RESULTS, QUERY_RESULTS, REPORT, PICTURES, QUERIES, ARCHIVES}
+_OF_A_RUN = {RUN, *TRAINED, CHECKPOINTS, RESULTS, QUERY_RESULTS, REPORT, PICTURES, QUERIES, ARCHIVES, BROWSE}
 _OWN = {FEATURES, SKIPPED, PARTIAL_FEATURES, SPLIT, TABLE, TABLE_CSV} | _OF_A_RUN
 _SPLITS = "split_seed*.npz"
 LONGEST_NAME = 255  # bytes of a name in every usual file system (POSIX NAME_MAX)

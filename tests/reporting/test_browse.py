@@ -1,0 +1,214 @@
+"""The page of an archive in a real browser: what it finds, what it shows, and that it stays harmless."""
+
+import csv
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from conftest import RecordingConsole
+from PIL import Image
+
+from mhcln.hamming.codes import binarise, pack
+from mhcln.hamming.ordered import OrderedIndex, quantise
+from mhcln.reporting import browse
+from mhcln.reporting.browse import BrowsePage
+from mhcln.reporting.sheets import write_sheets
+from mhcln.storage.archive import Archive
+
+NASTY = "<img src=x onerror=alert(1)>"
+CLASSES = ["a harbor", "beach", NASTY]
+
+
+def write_page(folder, n=130, bits=12, unknown=0, classes=CLASSES, **changes):
+    """Write a page of `n` images of few codes, the last `unknown` of which have no activations; return its index."""
+    rng = np.random.default_rng(bits)
+    labels = (np.arange(n) % len(classes)).astype(np.int32)
+    activations = rng.choice([0.001, 0.3, 0.45, 0.6, 0.999], (n, bits), p=[0.45, 0.1, 0.05, 0.05, 0.35])
+    activations[n // 2 :] = activations[rng.integers(n // 2 or 1, size=n - n // 2)]  # equals
+    images = folder / "images"
+    paths = [
+        f"{classes[label].replace('/', '')}/{'é' if row % 7 else '𝒳#%'} {row}.png" for row, label in enumerate(labels)
+    ]
+    for path in paths[:20]:
+        (images / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 30), "green").save(images / path)
+    known = np.arange(n) < n - unknown
+    folders = (~known).astype(np.int32)
+    archive = Archive(pack(binarise(activations)), bits, labels, paths, folders, [str(images)] * 2, classes)
+    sheets, _ = write_sheets(folder, [archive.file_of(row) for row in range(n)], RecordingConsole())
+    levels = quantise(activations)
+    scores = {row: row / n for row in range(n - 1, 0, -3)}
+    content = BrowsePage("Title " + NASTY, archive, levels, known, sheets, scores, "AP@20")
+    content = BrowsePage(**{**vars(content), **changes})
+    (folder / "index.html").write_text(browse.render(content), encoding="utf-8")
+    return archive, OrderedIndex(archive.codes, levels, known)
+
+
+@pytest.fixture
+def visit(browser):
+    """A function that opens a page and returns it; in the end nothing was fetched, no script failed, no dialog came."""
+    contexts, noted = [], []
+
+    def open_page(folder, address="", **options):
+        contexts.append(browser.new_context(**options))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(10_000)
+        page.on("request", lambda request: noted.append(request.url) if not request.url.startswith("file:") else None)
+        page.on("pageerror", lambda error: noted.append(str(error)))
+        page.on("dialog", lambda dialog: (noted.append(dialog.message), dialog.dismiss()))
+        page.goto((folder / "index.html").as_uri() + address)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert [note for note in noted if not note.startswith("blob:")] == []
+
+
+def hits(page) -> list[tuple[int, int]]:
+    return page.eval_on_selector_all("#hits li", "all => all.map(e => [+e.dataset.row, +e.dataset.distance])")
+
+
+@pytest.mark.parametrize(("bits", "unknown", "clicks"), [(12, 0, 50), (32, 30, 10), (70, 5, 10), (1, 0, 5)])
+def test_a_click_finds_what_the_index_finds(tmp_path, visit, bits, unknown, clicks):
+    archive, index = write_page(tmp_path, bits=bits, unknown=unknown)
+    page = visit(tmp_path)
+    for row in np.random.default_rng(1).permutation(len(archive))[:clicks].tolist():
+        page.click(f'#images [data-row="{row}"] a')
+        page.wait_for_selector("#picture:not([hidden])")
+        found = index.search(index.point(row), 20)
+        expected = [*map(list, zip(found.rows.tolist(), found.distances.tolist(), strict=True))]
+        assert hits(page) == expected
+        last = int(found.distances[-1])
+        cut = f"{found.tied} images at distance {last}, {(found.distances == last).sum()} shown."
+        assert (cut in page.inner_text("#ties")) == (found.tied > (found.distances == last).sum())
+        assert page.inner_text("#facts dd").startswith(archive.paths[row])
+        page.keyboard.press("Escape")
+        page.wait_for_selector("#overview:not([hidden])")
+
+
+def test_names_stay_text(tmp_path, visit):
+    write_page(tmp_path)
+    page = visit(tmp_path)
+    assert page.inner_text("h1") == "Title " + NASTY
+    assert page.locator("#images li").count() == 130
+    assert page.locator("#class option", has_text=NASTY).count() == 1
+    page.click('#images [data-row="2"] a')
+    assert page.inner_text("#name") == NASTY
+    assert page.eval_on_selector_all("img", "all => all.map(e => e.id)") == ["large"]
+    assert page.get_attribute("#small", "aria-label").startswith(NASTY + ", ")
+
+
+def test_addresses_the_back_button_and_keys(tmp_path, visit):
+    archive, _ = write_page(tmp_path)
+    page = visit(tmp_path, "#beach/é 1.png")
+    assert page.inner_text("#facts dd") == "beach/é 1.png"
+    page.click("#hits li:nth-child(2) a")
+    page.wait_for_function("document.querySelector('#facts dd').textContent !== 'beach/é 1.png'")
+    page.go_back()
+    page.wait_for_function("document.querySelector('#facts dd').textContent === 'beach/é 1.png'")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#overview:not([hidden])")
+    assert page.evaluate("document.activeElement.closest('li').dataset.row") == "1"
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.closest('li').dataset.row") == "2"
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#picture:not([hidden])")
+    assert page.inner_text("#facts dd") == "beach/é 1.png"
+    page.keyboard.press("/")
+    page.wait_for_selector("#overview:not([hidden])")
+    page.keyboard.type("é 1")
+    rows = page.eval_on_selector_all("#images li", "all => all.map(e => +e.dataset.row)")
+    assert rows == [row for row, path in enumerate(archive.paths) if "é 1" in path]
+    page.keyboard.press("Escape")
+    assert page.locator("#images li").count() == 130
+    page.select_option("#class", "1")
+    page.select_option("#order", "worst")
+    rows = page.eval_on_selector_all("#images li", "all => all.map(e => +e.dataset.row)")
+    assert rows == []  # of this class no image was a query
+    page.select_option("#class", "0")
+    rows = page.eval_on_selector_all("#images li", "all => all.map(e => +e.dataset.row)")
+    assert rows == list(range(3, 130, 3))
+    assert "AP@20 0.023" in page.inner_text("#images")
+    page.goto((tmp_path / "index.html").as_uri() + "#nothing%")
+    page.reload()
+    assert page.inner_text("#count") == "No image has the path nothing%."
+
+
+def test_what_was_found_is_saved_as_csv_and_geojson(tmp_path, visit):
+    lonlat = np.array([[-70.5 + row / 1000, 8.25] for row in range(130)])
+    lonlat[5] = np.nan
+    archive, index = write_page(tmp_path, classes=["=1+1", "b,c"], lonlat=lonlat)
+    page = visit(tmp_path)
+    page.click('#images [data-row="5"] a')
+    found = index.search(index.point(5), 20)
+    with page.expect_download() as download:
+        page.click("#csv")
+    assert download.value.suggested_filename == "neighbours_é 5.csv"
+    text = download.value.path().read_text(encoding="utf-8")
+    lines = list(csv.DictReader(io.StringIO(text)))
+    assert [(int(line["distance"]), line["path"].lstrip("'")) for line in lines] == [
+        (distance, archive.paths[row]) for row, distance in zip(found.rows, found.distances, strict=True)
+    ]
+    assert {line["class"] for line in lines} <= {"'=1+1", "b,c"}
+    with page.expect_download() as download:
+        page.click("#geojson")
+    features = json.loads(download.value.path().read_text(encoding="utf-8"))["features"]
+    for rank, (feature, row) in enumerate(zip(features, found.rows.tolist(), strict=True), 1):
+        assert feature["properties"]["rank"] == rank
+        assert feature["properties"]["path"] == archive.paths[row]
+        place = feature["geometry"] and feature["geometry"]["coordinates"]
+        assert place == (None if row == 5 else pytest.approx(lonlat[row].tolist(), abs=1e-7))
+    assert page.locator("#map circle").count() == len(set(found.rows.tolist()) - {5})
+    assert "Longitude -70.500 to -70.371" in page.inner_text("#map")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_fits_a_phone_in_both_themes(tmp_path, visit, scheme):
+    write_page(tmp_path, classes=["a class with a rather long name, as they come"] * 1)
+    page = visit(tmp_path, viewport={"width": 360, "height": 740}, color_scheme=scheme)
+    for selector in ("#overview", "#picture"):
+        page.wait_for_selector(f"{selector}:not([hidden])")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        if selector == "#overview":
+            page.click('#images [data-row="3"] a')
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert paper == ("rgb(19, 20, 22)" if scheme == "dark" else "rgb(251, 250, 248)")
+    page.wait_for_selector("#large:not([hidden])")  # the original
+    assert page.get_attribute("#large", "alt").endswith(" 3.png")
+
+
+def test_one_image_and_a_page_without_activations(tmp_path, visit):
+    write_page(tmp_path, n=1, unknown=1, scores={}, classes=["only"])
+    page = visit(tmp_path)
+    page.click('#images [data-row="0"] a')
+    assert hits(page) == [[0, 0]]
+    assert page.is_hidden("#geojson")
+    page.keyboard.press("Escape")
+    assert page.is_hidden("#order-label")
+
+
+def test_the_page_needs_nothing_from_outside(tmp_path):
+    write_page(tmp_path)
+    text = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "default-src 'none'" in text
+    assert not re.search(r'(?:src|href)="?https?:|@import|<link', text)
+    assert NASTY not in text
+
+
+def test_100_000_images_are_a_page_below_10_megabytes():
+    n = 100_000
+    paths = [f"class_{row // 2000:02}/scene_{row:06}.jpg" for row in range(n)]
+    folders, labels = np.zeros(n, np.int32), np.zeros(n, np.int32)
+    random = np.random.default_rng(0)
+    codes, levels = (random.integers(0, 256, (n, width), np.uint8) for width in (4, 32))
+    archive = Archive(codes, 32, labels, paths, folders, ["/images"], ["a"])
+    scores = dict.fromkeys(range(40_000), 0.123456)
+    sheets = [f"sheet_{row:020}.jpg" for row in range(n // 100)]
+    content = BrowsePage("t", archive, levels, np.ones(n, bool), sheets, scores, "AP@20", random.random((n, 2)))
+    assert len(browse.render(content).encode()) < 10_000_000
