@@ -45,7 +45,8 @@ def parser() -> cli.Parser:
     add(
         "--archive",
         choices=(*ARCHIVES, DATABASE),
-        help="which images are searched; if not given, test, or all for --query and --browse; database is that of a split of lists",
+        help="which images are searched; if not given, test, or all for --query and --browse; database is that of "
+        "given lists",
     )
     add("--out", type=cli.path, help="folder to write to, if not the run's, or for --table the dump folder")
     add("--images_dir", type=cli.path, help="folder of the images; if not given, where extraction found them")
