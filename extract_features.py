@@ -6,6 +6,7 @@ from mhcln import cli, device
 from mhcln.backbone import recipe
 from mhcln.backbone.recipe import BackboneOptions
 from mhcln.console import Console
+from mhcln.data.reading import PRESETS, Reading
 from mhcln.pipeline.extract import ExtractOptions, extract_features
 
 LARGEST_BATCH = 1024  # images of 299x299 pixels: 1.1 GB of float32, several of which are in memory at a time
@@ -40,6 +41,21 @@ def parser() -> cli.Parser:
         "if not given, jpeg with the paper's graph, pixels otherwise",
     )
     add(
+        "--bands",
+        type=cli.band_numbers,
+        default=(),
+        metavar="RED,GREEN,BLUE",
+        help="bands of a raster, the first is 1; or one, for grey; if not given, those that the file calls so",
+    )
+    add(
+        "--range",
+        type=cli.value_range,
+        metavar="LOW,HIGH",
+        help="values that become 0 and 255 in images of more than 8 bits, such as 0,3000 for reflectance times 10,000; "
+        "if not given, the range of their type",
+    )
+    add("--preset", choices=tuple(PRESETS), default="", help="bands and range of a product, by the file's descriptions")
+    add(
         "--on_error",
         choices=("stop", "skip"),
         default="stop",
@@ -66,8 +82,9 @@ def parser() -> cli.Parser:
 
 def main(flags: argparse.Namespace, console: Console) -> None:
     """Extract the features that the flags ask for."""
+    reading = Reading(flags.bands, flags.range, flags.preset)
     backbone = BackboneOptions(
-        flags.model_dir, flags.random_weights, flags.tiff, flags.precision, flags.views, flags.layers
+        flags.model_dir, flags.random_weights, flags.tiff, flags.precision, flags.views, flags.layers, reading
     )
     options = ExtractOptions(
         images_dir=flags.images_dir,

@@ -21,6 +21,7 @@ from mhcln.storage import layout  # noqa: E402
 
 T = TypeVar("T")
 LARGEST_SEED = 2**63 - 1  # TensorFlow takes a seed as int64
+_MOST_BANDS = 65535  # of a TIFF
 _SHOWN = 60  # characters of a flag's value in a message
 TRACEBACK = "MHCLN_TRACEBACK"  # environment variable: show where an error of the operating system came from
 
@@ -135,6 +136,23 @@ def _different(values: list[T], message: str) -> list[T]:
     if len(set(values)) != len(values):
         raise argparse.ArgumentTypeError(message)
     return values
+
+
+def band_numbers(text: str) -> tuple[int, ...]:
+    """A flag's type: the number of one band, or of three with commas between."""
+    numbers = tuple(map(whole_number(1, _MOST_BANDS), text.split(",")))
+    if len(numbers) not in (1, 3):
+        raise argparse.ArgumentTypeError(f"{_quoted(text)} are not three bands, red first, or one for grey")
+    return numbers
+
+
+def value_range(text: str) -> tuple[float, float]:
+    """A flag's type: a lower and a higher number with a comma between."""
+    low, _, high = text.partition(",")
+    found = _number(low), _number(high)
+    if not -math.inf < found[0] < found[1] < math.inf:
+        raise argparse.ArgumentTypeError(f"{_quoted(text)} is not LOW,HIGH, a number and a higher one")
+    return found
 
 
 def fraction(text: str) -> float:

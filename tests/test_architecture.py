@@ -103,6 +103,7 @@ def test_imports_stand_at_the_top_but_for_two_that_a_start_would_wait_for():
             late[path.name] = found
     assert late == {
         "console.py": {"from tqdm import tqdm"},
+        "rasters.py": {"import rasterio", "import rasterio.crs", "import rasterio.errors", "import rasterio.warp"},
         "eval.py": {"from mhcln.pipeline.search import SearchOptions, search"},
     }
 

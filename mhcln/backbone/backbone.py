@@ -104,7 +104,9 @@ def reopen_backbone(recipe: Recipe, model_file: str, model_dir: Path | None) -> 
     Raises:
         UserError: The file is gone, or its SHA-256 is not the recorded one.
     """
-    options = BackboneOptions(None, recipe.seed, recipe.tiff, recipe.precision, recipe.views, recipe.layers)
+    options = BackboneOptions(
+        None, recipe.seed, recipe.tiff, recipe.precision, recipe.views, recipe.layers, recipe.reading
+    )
     if recipe.seed is not None:
         return _backbone(RANDOM, keras_inception.random_network(recipe.seed), options)
     file = find_file(model_dir) if model_dir is not None else Path(model_file)
@@ -154,7 +156,9 @@ def _backbone(
     family: str, network: Network, options: BackboneOptions, model_file: str = "", sha256: str = ""
 ) -> Backbone:
     tiff = options.tiff or ("jpeg" if family == PAPER else "pixels")
-    recipe = Recipe(family, options.layers, tiff, options.precision, options.views, sha256, options.random_seed)
+    recipe = Recipe(
+        family, options.layers, tiff, options.precision, options.views, sha256, options.random_seed, options.reading
+    )
     if options.layers != POOL_3:
         network = with_outputs(network, options.layers)
     return Backbone(recipe, model_file, network.scaling, compiled(network, options.precision))

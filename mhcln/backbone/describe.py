@@ -15,7 +15,8 @@ from mhcln import device
 from mhcln.backbone.backbone import Backbone
 from mhcln.backbone.loader import Batch, load_batches
 from mhcln.console import Console
-from mhcln.data.images import ImageError
+from mhcln.data import remarks
+from mhcln.data.images import About, ImageError
 from mhcln.quiet_tensorflow import tf
 
 BATCH_SIZE = 32
@@ -32,11 +33,13 @@ class Described:
         rows: Rows of its images in the data set.
         features: [len(rows), d] float32, 0 in the rows of images that cannot be read.
         problems: What is wrong with which row.
+        about: What else is known of which row.
     """
 
     rows: range
     features: NDArray[np.float32]
     problems: dict[int, ImageError]
+    about: dict[int, About]
 
 
 def default_batch_size() -> int:
@@ -57,7 +60,7 @@ def describe(
     Args:
         paths: The files.
         backbone: The network.
-        console: Where it is reported if the device has too little memory.
+        console: Where it is reported if the device has too little memory, and what is odd about the images.
         batch_size: Images per run of the network; chosen for the device if None.
 
     Returns:
@@ -68,6 +71,10 @@ def describe(
     with contextlib.closing(load_batches(paths.__getitem__, batches, backbone, in_flight())) as loaded:
         parts = list(described(loaded, backbone, console))
     problems = {row: problem for part in parts for row, problem in part.problems.items()}
+    for line in remarks.sentences(
+        {str(paths[row]): each.remarks for part in parts for row, each in part.about.items()}
+    ):
+        console.warn(line)
     return np.concatenate([part.features for part in parts]), problems
 
 
@@ -103,7 +110,7 @@ def _fetched(network: _Halving, batch: Batch, parts: list[tf.Tensor]) -> Describ
     features = network.fetch(batch.images, parts)
     batch.release()  # not earlier: the network reads this memory (`as_tensor`)
     features[[row - batch.rows.start for row in batch.problems]] = 0
-    return Described(batch.rows, features, batch.problems)
+    return Described(batch.rows, features, batch.problems, batch.about)
 
 
 class _Halving:

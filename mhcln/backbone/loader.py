@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mhcln.backbone.aligned import aligned_array
 from mhcln.backbone.backbone import Backbone
-from mhcln.data.images import ImageError, read_image
+from mhcln.data.images import About, ImageError, load_image
 from mhcln.quiet_tensorflow import tf
 
 THREADS = min(os.cpu_count() or 1, 16)
@@ -31,12 +31,14 @@ class Batch:
         rows: Their rows in the data set.
         images: [len(rows), 299, 299, 3] float32, 0 to 255, black if an image cannot be read.
         problems: What is wrong with which row.
+        about: What else is known of which row.
         release: To be called once, when `images` is no longer needed: threads write the next images there.
     """
 
     rows: range
     images: NDArray[np.float32]
     problems: dict[int, ImageError]
+    about: dict[int, About]
     release: Callable[[], None]
 
 
@@ -64,35 +66,38 @@ def load_batches(
     shape = [max(map(len, batches), default=0), *backbone.scaling.size, 3]
     free = [aligned_array(shape) for _ in range(min(held + AHEAD, len(batches)))]
     coming = iter(batches)
-    loading: collections.deque[tuple[range, NDArray[np.float32], list[_Problem]]] = collections.deque()
+    loading: collections.deque[tuple[range, NDArray[np.float32], list[_Outcome]]] = collections.deque()
     load = functools.partial(_load, backbone)
     pool = concurrent.futures.ThreadPoolExecutor(THREADS, thread_name_prefix="decode")
     try:
         for _ in batches:
             for rows in itertools.islice(coming, len(free)):
                 places = free.pop()
-                problems = [pool.submit(load, path_of(row), places[row - rows.start]) for row in rows]
-                loading.append((rows, places, problems))
+                outcomes = [pool.submit(load, path_of(row), places[row - rows.start]) for row in rows]
+                loading.append((rows, places, outcomes))
             if not loading:
                 raise RuntimeError("no batch was released, so that there is no memory for the next")
-            rows, places, problems = loading.popleft()
-            found = {row: error for row, problem in zip(rows, problems, strict=True) if (error := problem.result())}
-            yield Batch(rows, places[: len(rows)], found, functools.partial(free.append, places))
+            rows, places, outcomes = loading.popleft()
+            found = {row: outcome.result() for row, outcome in zip(rows, outcomes, strict=True)}
+            problems = {row: each for row, each in found.items() if isinstance(each, ImageError)}
+            about = {row: each for row, each in found.items() if isinstance(each, About) and each}
+            yield Batch(rows, places[: len(rows)], problems, about, functools.partial(free.append, places))
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-_Problem = concurrent.futures.Future[ImageError | None]
+_Outcome = concurrent.futures.Future[ImageError | About]
 
 
-def _load(backbone: Backbone, path: Path, place: NDArray[np.float32]) -> ImageError | None:
-    """Write an image to its place in a batch, black if it cannot be read; return what is wrong with it."""
+def _load(backbone: Backbone, path: Path, place: NDArray[np.float32]) -> ImageError | About:
+    """Write an image to its place in a batch, black if it cannot be read; return what is wrong with it, or known."""
     try:
-        place[:] = backbone.resize(decode(path, read_image(path, backbone.recipe.tiff == "jpeg")))
+        image = load_image(path, backbone.recipe.tiff == "jpeg", backbone.recipe.reading)
+        place[:] = backbone.resize(decode(path, image.content))
     except ImageError as error:
         place[:] = 0
         return error
-    return None
+    return image.about
 
 
 def decode(path: Path, content: bytes | NDArray[np.uint8]) -> tf.Tensor:

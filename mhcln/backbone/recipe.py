@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from mhcln.console import UserError
+from mhcln.data.reading import AS_THEY_ARE, SUFFIX, Reading
 
 PAPER = "inception-2015-12-05"  # the paper's graph
 KERAS = "keras-inception-v3"
@@ -25,7 +26,7 @@ _TEXT = re.compile(
     r"; (?(pretrained)sha256=(?P<sha256>[0-9a-f]{64})|seed=(?P<seed>0|[1-9][0-9]{0,99}))"
     rf"; tiff=(?P<tiff>{'|'.join(_TIFF_OF_TEXT)})"
     rf"; precision=(?P<precision>{'|'.join(PRECISIONS)})"
-    rf"; views=(?P<views>{'|'.join(map(str, VIEWS))})",
+    rf"; views=(?P<views>{'|'.join(map(str, VIEWS))})(?P<reading>{SUFFIX.pattern})",
     re.ASCII,
 )
 
@@ -41,6 +42,7 @@ class BackboneOptions:
         precision: What the convolutions compute in, one of PRECISIONS.
         views: Number of flips and quarter turns to average over, one of VIEWS.
         layers: Layers whose means over space are the features, one after another.
+        reading: How rasters are read.
     """
 
     model_dir: Path | None = None
@@ -49,6 +51,7 @@ class BackboneOptions:
     precision: str = "float32"
     views: int = 1
     layers: tuple[str, ...] = POOL_3
+    reading: Reading = AS_THEY_ARE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +68,7 @@ class Recipe:
         views: Number of flips and quarter turns to average over, one of VIEWS.
         sha256: Hex SHA-256 of the file of the weights; "" for random ones.
         seed: Seed of random weights; None for those of a file.
+        reading: How rasters are read.
     """
 
     family: str
@@ -74,21 +78,27 @@ class Recipe:
     views: int
     sha256: str = ""
     seed: int | None = None
+    reading: Reading = AS_THEY_ARE
 
     def __str__(self) -> str:
         weights = f"sha256={self.sha256}" if self.seed is None else f"seed={self.seed}"
         steps = f"tiff={_TIFF_TEXTS[self.tiff]}; precision={self.precision}; views={self.views}"
-        return f"{self.family} {'+'.join(self.layers)}; {weights}; {steps}"
+        return f"{self.family} {'+'.join(self.layers)}; {weights}; {steps}{self.reading}"
 
     @classmethod
     def parse(cls, text: str) -> Recipe:
         """Return the recipe whose `str` is `text`; raises UserError if there is none."""
         found = _TEXT.fullmatch(text)
-        if found is None:
+        recipe = cls._of(found) if found else None
+        if recipe is None or str(recipe) != text:  # a number may be written in several ways
             raise UserError(
                 f"features.npz was made by {text!r}, which this version cannot reopen; search with features.npz files "
                 "that it made, or extract the features again"
             )
+        return recipe
+
+    @classmethod
+    def _of(cls, found: re.Match[str]) -> Recipe:
         return cls(
             family=found["family"],
             layers=tuple(found["layers"].split("+")),
@@ -97,4 +107,5 @@ class Recipe:
             views=int(found["views"]),
             sha256=found["sha256"] or "",
             seed=None if found["seed"] is None else int(found["seed"]),
+            reading=Reading.of_extractor(found["reading"]),
         )

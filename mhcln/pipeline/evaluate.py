@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mhcln.console import Console, UserError
 from mhcln.data import datasets
+from mhcln.data.reading import Reading
 from mhcln.evaluation.definitions import definitions
 from mhcln.evaluation.evaluate import Evaluation, evaluate
 from mhcln.pipeline.costs import compare_costs
@@ -190,7 +191,8 @@ def _draw(
         return []
     codes = run.codes
     class_names = datasets.display_names(run.inputs.dataset, codes.class_names)
-    source = ImageSource(Path(images), codes.paths, codes.labels, class_names)
+    reading = Reading.of_extractor(run.inputs.extractor or "")
+    source = ImageSource(Path(images), codes.paths, codes.labels, class_names, reading)
     pictures.draw(folder, sampled, source, console)
     console.say(f"{len(sampled)} pictures: {folder / layout.PICTURES}")
     return sampled

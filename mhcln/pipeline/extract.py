@@ -6,19 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mhcln.backbone.backbone import Backbone, open_backbone
 from mhcln.backbone.describe import default_batch_size
 from mhcln.backbone.recipe import BackboneOptions
 from mhcln.console import Console, UserError
-from mhcln.data import folders
+from mhcln.data import folders, remarks
 from mhcln.data.folders import Scan
 from mhcln.device import current_device, explained, open_device, versions
+from mhcln.pipeline.described import Described, described_before, joined, new_features
 from mhcln.pipeline.feature_batches import compute_missing
 from mhcln.storage import layout
 from mhcln.storage.files import locked, write_csv
-from mhcln.storage.formats import Features, ImageTable, read_features, read_image_table, write_features
+from mhcln.storage.formats import (
+    Features,
+    ImageTable,
+    no_lonlat,
+    read_features,
+    read_image_table,
+    write_features,
+)
 from mhcln.storage.partial_features import ExtractionJob, PartialFeatures
 
 LISTED = 10  # unreadable images that a message names
@@ -72,6 +79,8 @@ def extract_features(options: ExtractOptions, console: Console) -> None:
 def extract(scan: Scan, backbone: Backbone, options: ExtractOptions, console: Console) -> None:
     """Write `features.npz` of all images of `scan`; continue an interrupted run of the same job.
 
+    Images that the file holds already, by path, stamp and extractor, are not computed again.
+
     Args:
         scan: The images.
         backbone: The opened backbone.
@@ -88,22 +97,29 @@ def extract(scan: Scan, backbone: Backbone, options: ExtractOptions, console: Co
         batch_size = options.batch_size or default_batch_size()
         job = ExtractionJob.of_files(scan.images_dir, scan.paths, backbone.extractor, batch_size)
         old = _existing(dump_dir)
-        partial = PartialFeatures(dump_dir, job)
         if old is not None and old.inputs == job.key() and (options.skip_broken or not old.skipped):
-            partial.remove()  # a run that was killed between its last two steps leaves it
+            PartialFeatures(dump_dir, job).remove()  # a run that was killed between its last two steps leaves it
             _keep(dump_dir, scan, old, console)
             return
         started = time.monotonic()
-        problems, computed = compute_missing(partial, backbone, options.skip_broken, console)
+        known = described_before(dump_dir, old, job)
+        missing = [row for row, path in enumerate(job.paths) if path not in known.row_of]
+        if known.row_of:
+            console.say(f"{len(known.row_of):,} of {len(job.paths):,} images are described already")
+        partial = PartialFeatures(dump_dir, job.part(missing))
+        findings, computed = compute_missing(partial, backbone, options.skip_broken, known.scales, console)
+        problems, paths = findings.problems, partial.job.paths
         if problems and not options.skip_broken:
-            raise UserError(_unreadable(problems, job.paths))
+            raise UserError(_unreadable(problems, paths, len(job.paths)))
         if len(problems) == len(job.paths):
-            raise UserError(f"none of the {len(problems)} images can be read, first {_listed(problems, job.paths, 1)}")
+            raise UserError(f"none of the {len(problems)} images can be read, first {_listed(problems, paths, 1)}")
         count = sum(map(len, computed.values()))
-        content = _collect(partial, computed, scan, backbone, problems)
-        _write_skipped(dump_dir, problems, job.paths)
+        content = _collect(known, new_features(partial, computed, findings), scan, backbone, job)
+        _write_skipped(dump_dir, problems, paths)
         write_features(dump_dir, content)
         partial.remove()
+    for line in remarks.sentences({paths[row]: each for row, each in findings.remarks.items()}):
+        console.warn(line)
     if problems:
         console.warn(f"{len(problems)} of {len(job.paths)} images were skipped, see {dump_dir / layout.SKIPPED}")
     seconds = time.monotonic() - started
@@ -124,10 +140,11 @@ def _keep(dump_dir: Path, scan: Scan, old: ImageTable, console: Console) -> None
     """Keep the features of the very same images; put them under the classes and the data set of `scan`."""
     there = set(old.paths)
     kept = [row for row, path in enumerate(scan.paths) if path in there]
-    now = dataclasses.replace(old, **_classes(scan, kept))
-    if all(np.array_equal(getattr(now, name), getattr(old, name)) for name in vars(now)):
+    classes = _classes(scan, kept)
+    if all(np.array_equal(value, getattr(old, name)) for name, value in classes.items()):
         console.say(f"{dump_dir / layout.FEATURES} already holds these {len(old):,} images; nothing to do")
         return
+    now = dataclasses.replace(old, **classes)
     write_features(dump_dir, Features(read_features(dump_dir).vectors, now))
     console.say(
         f"{dump_dir / layout.FEATURES} already held these {len(old):,} images: features kept, now of "
@@ -145,30 +162,30 @@ def _classes(scan: Scan, kept: list[int]) -> dict[str, Any]:
     }
 
 
-def _collect(
-    partial: PartialFeatures,
-    computed: dict[int, NDArray[np.float32]],
-    scan: Scan,
-    backbone: Backbone,
-    problems: dict[int, str],
-) -> Features:
-    """Put the features of all images that can be read together; empties `computed`, which would take memory twice."""
-    job, device = partial.job, current_device()
-    kept = [row for row in range(len(job.paths)) if row not in problems]
-    vectors = np.concatenate(
-        [computed.pop(batch) if batch in computed else partial.features(batch) for batch in range(job.batches)]
-    )
+def _collect(known: Described, new: Described, scan: Scan, backbone: Backbone, job: ExtractionJob) -> Features:
+    """Put the features of images that were described before and of new ones together, in the order of the scan."""
+    device = current_device()
+    kept = [row for row, path in enumerate(job.paths) if path in known.row_of or path in new.row_of]
+    together = joined(known, new, [job.paths[row] for row in kept])
     images = ImageTable(
         **_classes(scan, kept),
         images_dir=job.images_dir,
         extractor=backbone.extractor,
-        skipped=len(problems),
+        skipped=len(job.paths) - len(kept),
         model_file=backbone.model_file,
         inputs=job.key(),
-        device=device.name,
-        software=str(versions(device)),
+        device=_both(known.device, device.name if new.row_of else ""),
+        software=_both(known.software, str(versions(device)) if new.row_of else ""),
+        stamps=job.stamps[kept],
+        lonlat=together.lonlat if np.isfinite(together.lonlat).any() else no_lonlat(),
+        float_scale=next(iter(known.scales), ""),
     )
-    return Features(vectors[kept] if problems else vectors, images)
+    return Features(together.vectors, images)
+
+
+def _both(before: str, now: str) -> str:
+    """Return what computed the features: one name, or two if new images were described by another."""
+    return " and ".join(dict.fromkeys(filter(None, (before, now))))
 
 
 def _write_skipped(dump_dir: Path, problems: dict[int, str], paths: list[str]) -> None:
@@ -179,9 +196,9 @@ def _write_skipped(dump_dir: Path, problems: dict[int, str], paths: list[str]) -
         (dump_dir / layout.SKIPPED).unlink(missing_ok=True)
 
 
-def _unreadable(problems: dict[int, str], paths: list[str]) -> str:
+def _unreadable(problems: dict[int, str], paths: list[str], count: int) -> str:
     return (
-        f"{len(problems)} of {len(paths)} images cannot be read: {_listed(problems, paths, LISTED)}; "
+        f"{len(problems)} of {count} images cannot be read: {_listed(problems, paths, LISTED)}; "
         "repair or remove them, or leave them out with --on_error=skip"
     )
 

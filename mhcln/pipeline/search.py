@@ -12,6 +12,7 @@ from mhcln.backbone.describe import describe
 from mhcln.console import Console, UserError, is_printable
 from mhcln.data import datasets
 from mhcln.data.images import ImageError
+from mhcln.data.reading import Reading
 from mhcln.device import explained, open_device
 from mhcln.hamming.codes import binarise, pack
 from mhcln.hamming.ordered import Point, point_of
@@ -20,11 +21,11 @@ from mhcln.pipeline.hasher import Hasher, load_network
 from mhcln.pipeline.outputs import output_folder, require_no_other_run
 from mhcln.pipeline.queries import Query, find_queries, index_of
 from mhcln.pipeline.query_features import features_file, read_of_same_maker
-from mhcln.reporting import neighbours
+from mhcln.reporting import geojson, neighbours
 from mhcln.reporting.neighbours import Neighbours
 from mhcln.storage import formats, layout, runs
 from mhcln.storage.archive import Archive, addition_path, load_archive
-from mhcln.storage.files import locked, write_json
+from mhcln.storage.files import locked, write_json, write_text
 from mhcln.storage.formats import Addition, Features
 from mhcln.storage.runs import Run
 
@@ -101,6 +102,7 @@ def add_images(run: Run, added_dir: Path, device: str, console: Console) -> None
         extractor=images.extractor,
         model_sha256=run.files[layout.MODEL],
         activations=activations,
+        lonlat=images.lonlat,
     )
     path = addition_path(run.folder, folder.resolve().name, images.images_dir)
     with locked(path.parent):
@@ -232,6 +234,7 @@ def unusable_queries(problems: list[ImageError], searched: int) -> str:
 def _report(found: list[Neighbours], archive: Archive, run: Run, folder: Path | None, console: Console) -> None:
     """Print what was found for each query, and write it as JSON and as a picture into `folder`, if there is one."""
     names = neighbours.distinct_names([each.query for each in found])
+    reading = Reading.of_extractor(run.inputs.extractor or "")
     for each, name in zip(found, names, strict=True):
         for line in neighbours.table(each, archive):
             console.say(line)
@@ -239,8 +242,17 @@ def _report(found: list[Neighbours], archive: Archive, run: Run, folder: Path | 
             continue
         with locked(folder, wait=True):  # others may query the same run
             write_json(folder / f"query_{name}.json", neighbours.to_json(each, archive, run.folder.name))
+            _write_places(folder / f"query_{name}.geojson", geojson.collection(each, archive))
             if each.query.is_file():  # as every query is that was described here
-                neighbours.draw(each, archive, folder / f"query_{name}.png", console)
+                neighbours.draw(each, archive, folder / f"query_{name}.png", console, reading)
     gone = [each.query for each in found if not each.query.is_file()]
     if gone and folder is not None:
         console.warn(f"{len(gone)} queries have no picture, since their images are not there, first {gone[0]}")
+
+
+def _write_places(path: Path, places: str) -> None:
+    """Write where the images lie that were found; remove what an earlier query left if nobody knows it."""
+    if places:
+        write_text(path, places)
+    else:
+        path.unlink(missing_ok=True)

@@ -165,4 +165,5 @@ def codes_of(activations: NDArray[np.float32], data: TrainingData) -> Codes:
         split=np.select([np.isin(rows, data.test), np.isin(rows, data.train)], ["test", "train"], "database").tolist(),
         class_names=images.class_names,
         database_paths=[images.paths[row] for row in data.database.tolist()],
+        lonlat=images.lonlat[rows] if len(images.lonlat) else images.lonlat,
     )

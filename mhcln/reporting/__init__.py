@@ -11,5 +11,6 @@ here.
 - `pictures`: a query and its neighbours as one picture.
 - `browse`: an archive as a page that searches it in the browser; `browse.html`, `.css`, `.js` and `browse_search.js`.
 - `sheets`: thumbnails of many images in few files.
+- `geojson`: where the images lie that were found for a query.
 - `neighbours`: what was found for a query image, as lines, JSON and a picture.
 """

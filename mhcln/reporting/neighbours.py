@@ -10,6 +10,7 @@ from PIL import Image
 from mhcln.console import Console
 from mhcln.data.images import ImageError
 from mhcln.data.names import shown
+from mhcln.data.reading import AS_THEY_ARE, Reading
 from mhcln.reporting import pictures
 from mhcln.storage import layout
 from mhcln.storage.archive import Archive
@@ -77,6 +78,7 @@ def to_json(found: Neighbours, archive: Archive, run_name: str) -> dict[str, obj
             "class": archive.class_of(row) or None,
             "path": archive.paths[row],
             "images_dir": archive.images_dir_of(row),
+            **_place(archive, row),
         }
         for rank, (row, distance) in enumerate(zip(found.rows.tolist(), found.distances.tolist(), strict=True), 1)
     ]
@@ -90,13 +92,27 @@ def to_json(found: Neighbours, archive: Archive, run_name: str) -> dict[str, obj
     }
 
 
-def draw(found: Neighbours, archive: Archive, path: Path, console: Console) -> None:
-    """Draw a query and its neighbours into a file; an image that is gone is left grey, and reported."""
+def _place(archive: Archive, row: int) -> dict[str, object]:
+    """Return longitude and latitude of an image's centre and corners, as far as they are known."""
+    lonlat = archive.lonlat_of(row)
+    return {} if lonlat is None else {"centre": lonlat[0].tolist(), "corners": lonlat[1:].tolist()}
+
+
+def draw(found: Neighbours, archive: Archive, path: Path, console: Console, reading: Reading = AS_THEY_ARE) -> None:
+    """Draw a query and its neighbours into a file; an image that is gone is left grey, and reported.
+
+    Args:
+        found: What was found.
+        archive: Where it was found.
+        path: The file.
+        console: Where images that are gone are reported.
+        reading: How rasters are read.
+    """
     gone: list[ImageError] = []
 
     def read(file: Path) -> Image.Image:
         try:
-            return pictures.read(file)
+            return pictures.read(file, reading)
         except ImageError as error:
             gone.append(error)
             return Image.new("RGB", (pictures.TILE, pictures.TILE), GREY)

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from mhcln.console import Console, UserError
 from mhcln.data.images import BROKEN, ImageError, read_image
+from mhcln.data.reading import AS_THEY_ARE, Reading
 from mhcln.storage import layout
 from mhcln.storage.files import PART, replacing
 
@@ -57,17 +58,19 @@ class ImageSource:
         paths: Path of each image, relative to the folder.
         labels: `[n]` class of each image.
         class_names: Names of the classes, for people.
+        reading: How rasters are read.
     """
 
     images_dir: Path
     paths: Sequence[str]
     labels: NDArray[np.integer[Any]]
     class_names: Sequence[str]
+    reading: Reading = AS_THEY_ARE
 
     def thumbnail(self, row: int) -> Image.Image:
         """Return an image as large as a tile; raises UserError if it cannot be read."""
         try:
-            return thumbnail(read(self.images_dir / self.paths[row]))
+            return thumbnail(read(self.images_dir / self.paths[row], self.reading))
         except ImageError as error:
             raise UserError(f"no pictures: {error}; repair the image, or draw none with --interval=0") from error
 
@@ -152,9 +155,9 @@ def draw(run_dir: Path, sampled: Sequence[SampledQuery], source: ImageSource, co
             bar.update()
 
 
-def read(path: Path) -> Image.Image:
+def read(path: Path, reading: Reading = AS_THEY_ARE) -> Image.Image:
     """Return an image as RGB, a large JPEG smaller than it is; raises ImageError if it cannot be read."""
-    pixels = read_image(path, tiff_as_jpeg=False)
+    pixels = read_image(path, tiff_as_jpeg=False, reading=reading)
     try:
         if not isinstance(pixels, bytes):
             return Image.fromarray(pixels)

@@ -31,6 +31,7 @@ class Archive:
         images_dirs: Folders that the paths start from.
         class_names: Names of the classes, for people.
         activations: What the codes were cut from: `[m, bits]` for the m images of each folder, None if nothing says it.
+        lonlat: Where the images lie, as in `mhcln.storage.formats.ImageTable`.
     """
 
     codes: NDArray[np.uint8]
@@ -41,6 +42,7 @@ class Archive:
     images_dirs: list[str]
     class_names: list[str]
     activations: Sequence[Activations | None] = ()
+    lonlat: NDArray[np.float64] = dataclasses.field(default_factory=formats.no_lonlat)
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -53,6 +55,11 @@ class Archive:
     def images_dir_of(self, row: int) -> str:
         """Return the folder that the path of an image starts from."""
         return self.images_dirs[int(self.folders[row])]
+
+    def lonlat_of(self, row: int) -> NDArray[np.float64] | None:
+        """Return `[5, 2]` degrees of an image's centre and corners, None if they are not known."""
+        known = len(self.lonlat) and np.isfinite(self.lonlat[row]).all()
+        return self.lonlat[row] if known else None
 
     def file_of(self, row: int) -> Path:
         """Return where an image lies."""
@@ -83,6 +90,7 @@ def load_archive(run: Run, which: str, class_names: list[str], images_dir: Path 
             images_dir=str(images_dir or run.inputs.images_dir or ""),
             extractor=run.inputs.extractor or "",
             model_sha256=run.files.get(layout.MODEL, ""),
+            lonlat=_filled(codes.lonlat, len(codes.paths))[rows],
         )
     ]
     activations: list[Activations | None] = [_activations_of(run, rows)]
@@ -103,6 +111,7 @@ def load_archive(run: Run, which: str, class_names: list[str], images_dir: Path 
         images_dirs=[part.images_dir for part in parts],
         class_names=names,
         activations=activations,
+        lonlat=np.concatenate([_filled(part.lonlat, len(part.paths)) for part in parts]),
     )
 
 
@@ -111,6 +120,11 @@ def _activations_of(run: Run, rows: NDArray[np.int64]) -> Activations | None:
         return activations_of(run)[rows]
     except UnavailableError:
         return None
+
+
+def _filled(lonlat: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    """Return where `n` images lie, NaN for each if nothing is known of any."""
+    return lonlat if len(lonlat) else np.full((n, 5, 2), np.nan)
 
 
 def addition_path(run_dir: Path, name: str, images_dir: str) -> Path:

@@ -16,6 +16,12 @@ from mhcln.storage.source import FORMAT, Source
 
 FEATURES_SECTION = "mhcln/README.md says of features of another network"  # which has the line that writes them
 FEATURES_MADE_BY = f"{layout.EXTRACT}, or write it as {FEATURES_SECTION}"
+OPTIONAL = ("stamps", "lonlat", "float_scale")  # not written where there is nothing to say
+
+
+def no_lonlat() -> NDArray[np.float64]:
+    """Return the `lonlat` of images of which nobody knows where they lie."""
+    return np.empty((0, 5, 2))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +40,10 @@ class ImageTable:
         inputs: Checksum of the image files and of how they were extracted.
         device: Name of the card or "CPU" that the features were computed on; "" if nothing says it.
         software: Versions of what computed them, such as "tensorflow=2.21.0; keras=3.15.1".
+        stamps: `[n, 3]`, size, time of change and time of status change of each file; `[0, 3]` if nothing says them.
+        lonlat: `[n, 5, 2]` degrees east and north of each image's centre, upper left, lower left, lower right and
+            upper right corner, NaN where they are not known; `[0, 5, 2]` if none is.
+        float_scale: "unit" or "bytes" if there are float images, which were taken as 0 to 1 or 0 to 255.
     """
 
     labels: NDArray[np.int32]
@@ -47,6 +57,9 @@ class ImageTable:
     inputs: str = ""
     device: str = ""
     software: str = ""
+    stamps: NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.empty((0, 3), np.int64))
+    lonlat: NDArray[np.float64] = dataclasses.field(default_factory=no_lonlat)
+    float_scale: str = ""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -114,6 +127,7 @@ class Codes:
         split: "train" or "test" for each image; "database" for one that is searched only.
         class_names: Names of the classes in label order.
         database_paths: Images that the split names as those to be searched; empty if it names none.
+        lonlat: Where the images lie, as in ImageTable.
     """
 
     codes: NDArray[np.uint8]
@@ -123,6 +137,7 @@ class Codes:
     split: list[str]
     class_names: list[str]
     database_paths: list[str] = dataclasses.field(default_factory=list)
+    lonlat: NDArray[np.float64] = dataclasses.field(default_factory=no_lonlat)
 
     def rows_of(self, part: str) -> NDArray[np.int64]:
         """Return the rows of a part of the images: "test", "train", "database" or "all"."""
@@ -158,6 +173,7 @@ class Addition:
     extractor: str
     model_sha256: str
     activations: NDArray[np.float32] = dataclasses.field(default_factory=lambda: np.empty((0, 0), np.float32))
+    lonlat: NDArray[np.float64] = dataclasses.field(default_factory=no_lonlat)
 
 
 def write_features(dump_dir: Path, content: Features) -> None:
@@ -200,6 +216,12 @@ def read_image_table(dump_dir: Path) -> ImageTable:
 def _require_images(source: Source, images: ImageTable) -> None:
     source.require_labels(images.labels, images.class_names, len(images))
     source.require_different(images.paths)
+    source.require(images.stamps.shape in ((0, 3), (len(images), 3)), "stamps and paths differ in length")
+    _require_lonlat(source, images.lonlat, len(images))
+
+
+def _require_lonlat(source: Source, lonlat: NDArray[np.float64], n: int) -> None:
+    source.require(lonlat.shape in ((0, 5, 2), (n, 5, 2)), f"lonlat is {lonlat.shape}, not {(n, 5, 2)}")
 
 
 def write_split(path: Path, content: Split) -> None:
@@ -323,6 +345,7 @@ def _require_codes(source: Source, content: Codes | Addition) -> None:
         source.require(not padding.any(), f"codes have bits beyond the {bits} they claim")
     source.require_labels(content.labels, content.class_names, len(content.paths))
     source.require_different(content.paths)
+    _require_lonlat(source, content.lonlat, len(content.paths))
 
 
 def _without_empty(content: Split | Codes) -> dict[str, Any]:
@@ -333,5 +356,6 @@ def _without_empty(content: Split | Codes) -> dict[str, Any]:
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     # an empty list would become float64
-    arrays = {name: np.array(value, np.str_) if isinstance(value, list) else value for name, value in content.items()}
+    said = {name: value for name, value in content.items() if name not in OPTIONAL or len(value)}
+    arrays = {name: np.array(value, np.str_) if isinstance(value, list) else value for name, value in said.items()}
     write_npz(path, {**arrays, "format": np.int64(FORMAT)})

@@ -52,6 +52,10 @@ class ExtractionJob:
         """Return the row numbers of a batch; its borders depend on nothing but the batch size."""
         return range(batch * self.batch_size, min((batch + 1) * self.batch_size, len(self.paths)))
 
+    def part(self, rows: list[int]) -> "ExtractionJob":
+        """Return the extraction of some of these images."""
+        return dataclasses.replace(self, paths=[self.paths[row] for row in rows], stamps=self.stamps[rows])
+
     def key(self, rows: range | None = None) -> str:
         """Return a checksum of what decides the features of these rows (all if None), in this order and batch size."""
         rows = range(len(self.paths)) if rows is None else rows
@@ -68,14 +72,44 @@ def _stamp(path: Path) -> tuple[int, int, int]:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
+Points = tuple[tuple[float, float], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+    """What is known of the images of a job beside their features, by their row.
+
+    Attributes:
+        problems: Why it could not be read.
+        remarks: What is odd about how it was read.
+        places: Its centre and corners in its coordinate reference system, and that as WKT.
+    """
+
+    problems: dict[int, str] = dataclasses.field(default_factory=dict)
+    remarks: dict[int, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    places: dict[int, tuple[Points, str]] = dataclasses.field(default_factory=dict)
+
+    def update(self, more: "Findings") -> None:
+        """Add what is known of other rows."""
+        self.problems.update(more.problems)
+        self.remarks.update(more.remarks)
+        self.places.update(more.places)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Batch:
-    """The arrays of a finished batch: its features, and why which rows of the job could not be read."""
+    """The arrays of a finished batch: its features and `Findings`; a row with several remarks stands several times."""
 
     key: str
     features: NDArray[np.float32]
     problem_rows: NDArray[np.int64]
     problem_reasons: list[str]
+    remark_rows: NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
+    remarks: list[str] = dataclasses.field(default_factory=list)
+    place_rows: NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
+    places: NDArray[np.float64] = dataclasses.field(default_factory=lambda: np.empty((0, 5, 2)))
+    place_crs: NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
+    crs: list[str] = dataclasses.field(default_factory=list)
 
 
 class PartialFeatures:
@@ -85,12 +119,12 @@ class PartialFeatures:
         self.folder = dump_dir / layout.PARTIAL_FEATURES
         self.job = job
 
-    def resume(self) -> tuple[dict[int, dict[int, str]], list[str]]:
+    def resume(self) -> tuple[dict[int, Findings], list[str]]:
         """Find the finished batches that fit the job, and remove everything else from the folder.
 
         Returns:
-            For each such batch the reason by row of images that could not be read; and lines that say what has
-            changed since the batches were made.
+            For each such batch what is known of its images; and lines that say what has changed since the batches
+            were made.
         """
         changes = self._changes() if self.folder.is_dir() else []
         self.folder.mkdir(exist_ok=True)
@@ -105,19 +139,28 @@ class PartialFeatures:
         write_npz(self.folder / SETTINGS, {**vars(self.job), "paths": np.array(self.job.paths, np.str_)})
         return found, changes
 
-    def save(self, batch: int, features: NDArray[np.float32], problems: dict[int, str]) -> None:
+    def save(self, batch: int, features: NDArray[np.float32], findings: Findings) -> None:
         """Keep the features of a finished batch.
 
         Args:
             batch: Number of the batch.
             features: `[m, d] float32`, 0 in the rows of images that could not be read.
-            problems: Why, by row of the job.
+            findings: What is known of its images.
         """
+        remarks = [(row, remark) for row, each in findings.remarks.items() for remark in each]
+        places = findings.places.values()
+        crs = list(dict.fromkeys(text for _, text in places))
         content = {
             "key": self.job.key(self.job.rows(batch)),
             "features": features,
-            "problem_rows": np.array(list(problems), np.int64),
-            "problem_reasons": np.array(list(problems.values()), np.str_),
+            "problem_rows": np.array(list(findings.problems), np.int64),
+            "problem_reasons": np.array(list(findings.problems.values()), np.str_),
+            "remark_rows": np.array([row for row, _ in remarks], np.int64),
+            "remarks": np.array([remark for _, remark in remarks], np.str_),
+            "place_rows": np.array(list(findings.places), np.int64),
+            "places": np.array([points for points, _ in places], np.float64).reshape(-1, 5, 2),
+            "place_crs": np.array([crs.index(text) for _, text in places], np.int64),
+            "crs": np.array(crs, np.str_),
         }
         write_npz(self._path(batch), content)
 
@@ -133,7 +176,7 @@ class PartialFeatures:
     def _path(self, batch: int) -> Path:
         return self.folder / f"batch_{batch:06d}.npz"
 
-    def _read(self, batch: int) -> tuple[NDArray[np.float32], dict[int, str]]:
+    def _read(self, batch: int) -> tuple[NDArray[np.float32], Findings]:
         rows, source = self.job.rows(batch), Source(self._path(batch), layout.EXTRACT)
         content = source.read(_Batch, has_format=False)
         source.require(content.key == self.job.key(rows), "it is of other images")
@@ -141,8 +184,10 @@ class PartialFeatures:
         shape = (len(content.problem_reasons),)
         source.require(content.problem_rows.shape == shape, "rows and reasons differ in number")
         problems = dict(zip(content.problem_rows.tolist(), content.problem_reasons, strict=True))
-        source.require(problems.keys() <= set(rows), "it has reasons for other images")
-        return content.features, problems
+        findings = Findings(problems, _remarks(source, content), _places(source, content))
+        for known in vars(findings).values():
+            source.require(known.keys() <= set(rows), "it knows of other images")
+        return content.features, findings
 
     def _changes(self) -> list[str]:
         source = Source(self.folder / SETTINGS, layout.EXTRACT)
@@ -167,3 +212,21 @@ class PartialFeatures:
         if old.batch_size != job.batch_size:
             changes.append(f"the batch size was {old.batch_size}, is {job.batch_size}")
         return changes
+
+
+def _remarks(source: Source, content: _Batch) -> dict[int, tuple[str, ...]]:
+    rows = content.remark_rows
+    source.require(rows.shape == (len(content.remarks),), "rows and remarks differ in number")
+    found: dict[int, tuple[str, ...]] = {}
+    for row, remark in zip(rows.tolist(), content.remarks, strict=True):
+        found[row] = (*found.get(row, ()), remark)
+    return found
+
+
+def _places(source: Source, content: _Batch) -> dict[int, tuple[Points, str]]:
+    rows, which = content.place_rows, content.place_crs
+    same = rows.shape == which.shape and content.places.shape == (*rows.shape, 5, 2)
+    source.require(same, "rows and places differ in number")
+    source.require(bool(((which >= 0) & (which < len(content.crs))).all()), "it lacks a coordinate reference system")
+    points = [tuple((x, y) for x, y in each) for each in content.places.tolist()]
+    return {row: (each, content.crs[crs]) for row, each, crs in zip(rows.tolist(), points, which.tolist(), strict=True)}

@@ -106,7 +106,7 @@ def numbered(count: int, size: int, events: list[str]) -> list[Batch]:
     for first in range(0, count, size):
         rows = range(first, min(first + size, count))
         release = functools.partial(events.append, f"{first} released")
-        batches.append(Batch(rows, np.array(rows, np.float32), {}, release))
+        batches.append(Batch(rows, np.array(rows, np.float32), {}, {}, release))
     return batches
 
 

@@ -14,7 +14,7 @@ from mhcln.backbone import loader
 from mhcln.backbone.backbone import Backbone, open_backbone
 from mhcln.backbone.loader import AHEAD, decode, load_batches
 from mhcln.backbone.recipe import BackboneOptions
-from mhcln.data.images import read_image
+from mhcln.data.images import About, LoadedImage, load_image, read_image
 from mhcln.quiet_tensorflow import tf
 
 COUNT = 11
@@ -97,7 +97,8 @@ def decoding() -> list[str]:
 @pytest.mark.parametrize("taken", [0, 1, 4])
 def test_it_may_be_closed_at_any_moment_and_decodes_no_more(paths, backbone, monkeypatch, taken):
     read = []
-    monkeypatch.setattr(loader, "read_image", lambda path, _: read.append(path) or np.zeros((5, 5, 3), np.uint8))
+    blank = LoadedImage(np.zeros((5, 5, 3), np.uint8), About())
+    monkeypatch.setattr(loader, "load_image", lambda path, *_: read.append(path) or blank)
     size = 2000
     batches = [range(size), range(size), *(range(row, row + 1) for row in range(3))]
     loaded = load_batches(lambda row: paths[row % COUNT], batches[::-1], backbone, held=1)
@@ -111,12 +112,12 @@ def test_it_may_be_closed_at_any_moment_and_decodes_no_more(paths, backbone, mon
 
 
 def test_a_fault_in_a_thread_surfaces_and_ends_the_threads(paths, backbone, monkeypatch):
-    def fail(path, tiff_as_jpeg):
+    def fail(path, tiff_as_jpeg, reading):
         if path == paths[6]:
             raise ZeroDivisionError
-        return read_image(path, tiff_as_jpeg)
+        return load_image(path, tiff_as_jpeg, reading)
 
-    monkeypatch.setattr(loader, "read_image", fail)
+    monkeypatch.setattr(loader, "load_image", fail)
     loaded = load_batches(paths.__getitem__, BATCHES, backbone, held=1)
     next(loaded).release()
     with pytest.raises(ZeroDivisionError):

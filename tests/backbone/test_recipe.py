@@ -1,5 +1,6 @@
 """The extractor string: exactly what earlier versions wrote, read back without loss, and nothing else."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from mhcln.backbone.recipe import KERAS, PAPER, POOL_3, PRECISIONS, RANDOM, TIFF_STEPS, VIEWS, Recipe
 from mhcln.console import UserError
+from mhcln.data.reading import Reading
 
 DIGEST = "9cd03c18ed866e52e0841a3b0fd6d635a620d7b1063c73b2cbd8234f5d7e29f6"
 WRITTEN = {
@@ -88,3 +90,24 @@ def test_other_extractors_are_refused(text):
 def test_importing_the_room_does_not_load_tensorflow(module):
     code = f"import sys, mhcln.backbone.{module}; assert not {{'tensorflow', 'keras'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, cwd=REPO_ROOT)
+
+
+RASTERS = {
+    "; bands=4,3,2": Reading((4, 3, 2)),
+    "; bands=1; range=0,3060": Reading((1,), (0, 3060)),
+    "; range=-0.5,1e-07": Reading(value_range=(-0.5, 1e-7)),
+    "; preset=sentinel2": Reading(preset="sentinel2"),
+}
+
+
+@pytest.mark.parametrize("text", WRITTEN, ids=["graph", "keras", "random"])
+@pytest.mark.parametrize("end", RASTERS)
+def test_how_rasters_are_read_ends_the_string_only_if_it_was_said(text, end):
+    recipe = dataclasses.replace(WRITTEN[text], reading=RASTERS[end])
+    assert str(recipe) == text + end
+    assert Recipe.parse(text + end) == recipe
+    assert Reading.of_extractor(text + end) == RASTERS[end]
+    assert Reading.of_extractor(text) == Reading()
+    for other in (end.replace("=", "=0"), end + "; bands=1", end + "0" * 400):
+        with pytest.raises(UserError):
+            Recipe.parse(text + other)

@@ -174,10 +174,10 @@ def test_a_full_disk_stops_the_run_at_once(tmp_path, images_dir, backbone, conso
     draw(images_dir, 60)
     computed, save = [], PartialFeatures.save
 
-    def full_after_three(self, batch, features, problems):
+    def full_after_three(self, batch, features, findings):
         if batch == 3:
             raise OSError(28, "No space left on device")
-        save(self, batch, features, problems)
+        save(self, batch, features, findings)
 
     def network(images):
         computed.append(len(images))

@@ -6,7 +6,7 @@ import pytest
 from mhcln.console import UserError
 from mhcln.storage import files, layout
 from mhcln.storage.checkpoints import STATE, Checkpoint, Progress
-from mhcln.storage.partial_features import SETTINGS, ExtractionJob, PartialFeatures
+from mhcln.storage.partial_features import SETTINGS, ExtractionJob, Findings, PartialFeatures
 
 OTHERS = [
     np.array(3.5),
@@ -19,25 +19,42 @@ OTHERS = [
 ]
 JOB = ExtractionJob("/images", ["a/1", "a/2"], np.zeros((2, 3), np.int64), "extractor", 2)
 BATCH = np.ones((2, 4), np.float32)
+PLACE = (tuple((float(x), 0.5) for x in range(5)), "a system")
+FOUND = Findings({1: "empty file"}, {0: ("dark 1 2", "unit")}, {0: PLACE})
 
 
 @pytest.mark.parametrize("other", OTHERS)
-@pytest.mark.parametrize("name", ["key", "features", "problem_rows", "problem_reasons"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "key",
+        "features",
+        "problem_rows",
+        "problem_reasons",
+        "remark_rows",
+        "place_rows",
+        "places",
+        "place_crs",
+    ],
+)
 def test_batches_that_hold_something_else_are_made_again(tmp_path, name, other):
     partial = PartialFeatures(tmp_path, JOB)
     partial.resume()
-    partial.save(0, BATCH, {1: "empty file"})
-    assert partial.resume() == ({0: {1: "empty file"}}, [])
+    partial.save(0, BATCH, FOUND)
+    assert partial.resume() == ({0: FOUND}, [])
     path = tmp_path / layout.PARTIAL_FEATURES / "batch_000000.npz"
     files.write_npz(path, {**files.read_npz(path, ""), name: other})
     assert partial.resume() == ({}, [])
     assert not path.exists()
 
 
-def test_batches_of_other_rows_are_made_again(tmp_path):
+@pytest.mark.parametrize(
+    "found", [{"problems": {2: "a row of no image"}}, {"remarks": {2: ("unit",)}}, {"places": {-1: PLACE}}]
+)
+def test_batches_of_other_rows_are_made_again(tmp_path, found):
     partial = PartialFeatures(tmp_path, JOB)
     partial.resume()
-    partial.save(0, BATCH, {2: "a row of no image"})
+    partial.save(0, BATCH, Findings(**found))
     assert partial.resume() == ({}, [])
 
 

@@ -1,0 +1,45 @@
+"""What the header of an image file says before its pixels are read, and whether Pillow reads them rightly."""
+
+import io
+import struct
+
+from PIL import Image, TiffImagePlugin
+
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # little and big endian, TIFF and BigTIFF
+JPEG_START = b"\xff\xd8\xff"
+PNG_START, PNG_DEPTH = b"\x89PNG\r\n\x1a\n", 24  # where the bits of a sample stand
+# Tags of TIFF, and values of them
+BITS, COMPRESSION, SAMPLES, PLANES, SAMPLE_FORMAT = 258, 259, 277, 284, 339
+UNCOMPRESSED, SEPARATE = 1, 2
+SAMPLE_FORMATS = {1: "uint", 2: "int", 3: "float", 5: "complex int", 6: "complex"}
+
+
+def bits(image: Image.Image, content: bytes) -> int:
+    """Return the bits of a sample of a TIFF or PNG file, of which Pillow's colour images keep 8; 8 for others."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return int(max(image.tag_v2.get(BITS, (1,))))
+    return content[PNG_DEPTH] if content.startswith(PNG_START) else 8
+
+
+def is_misread(image: Image.Image) -> bool:
+    """Return whether Pillow takes the first of several planes of a TIFF for all, or deep planes for pixels."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile) or image.tag_v2.get(PLANES, 1) != SEPARATE:
+        return False
+    deep = bool(max(image.tag_v2.get(BITS, (1,))) > 8)
+    too_few = len(image.getbands()) < min(image.tag_v2.get(SAMPLES, 1), 3)
+    return too_few or (deep and image.tag_v2.get(COMPRESSION, UNCOMPRESSED) == UNCOMPRESSED)
+
+
+def described(content: bytes) -> str:
+    """Return bands and type of a TIFF, or the depth of a PNG, in words, as far as the header says it."""
+    if content.startswith(PNG_START):
+        return f"values of {content[PNG_DEPTH]} bits"
+    try:
+        stream = io.BytesIO(content)
+        tags = TiffImagePlugin.ImageFileDirectory_v2(content[: 16 if content[2] == ord("+") else 8])
+        stream.seek(tags.next)
+        tags.load(stream)
+        kind = SAMPLE_FORMATS.get(max(tags.get(SAMPLE_FORMAT, (1,))), "type ")
+        return f"{tags.get(SAMPLES, 1)} bands of {kind}{max(tags.get(BITS, (1,)))}"
+    except (ValueError, TypeError, SyntaxError, OSError, IndexError, KeyError, struct.error):
+        return "a TIFF that Pillow does not read"
