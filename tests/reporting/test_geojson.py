@@ -22,7 +22,7 @@ def area(ring) -> float:
 def archive_of(lonlat: np.ndarray) -> Archive:
     paths = [f"port/{number} é.tif" for number in range(len(lonlat))]
     codes, labels = np.zeros((len(paths), 1), np.uint8), np.array([0, -1, 0][: len(paths)], np.int32)
-    return Archive(codes, 8, labels, paths, np.zeros(len(paths), np.int32), ["somewhere"], ["port"], lonlat)
+    return Archive(codes, 8, labels, paths, np.zeros(len(paths), np.int32), ["somewhere"], ["port"], lonlat=lonlat)
 
 
 @pytest.mark.parametrize("corners", [NORTH_UP, NORTH_UP[::-1]])
