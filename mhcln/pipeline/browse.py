@@ -8,6 +8,7 @@ import numpy as np
 
 from mhcln.console import Console, UserError
 from mhcln.data import datasets
+from mhcln.data.reading import Reading
 from mhcln.pipeline.evaluate import open_run
 from mhcln.pipeline.outputs import output_folder, require_no_other_run
 from mhcln.pipeline.queries import index_of
@@ -59,7 +60,8 @@ def browse_run(dump_dir: Path, run_name: str | None, options: BrowseOptions, con
         return
     report = parent / layout.REPORT
     with locked(folder):
-        sheets, gone = write_sheets(folder, [archive.file_of(row) for row in range(len(archive))], console)
+        files = [archive.file_of(row) for row in range(len(archive))]
+        sheets, gone = write_sheets(folder, files, console, Reading.of_extractor(run.inputs.extractor or ""))
         scores, score_name = _scores(run, parent, archive, console)
         content = BrowsePage(
             title=f"{run.inputs.dataset or 'Unknown data set'}, {run.folder.name}",
@@ -69,6 +71,7 @@ def browse_run(dump_dir: Path, run_name: str | None, options: BrowseOptions, con
             sheets=sheets,
             scores=scores,
             score_name=score_name,
+            lonlat=archive.lonlat[:, 0],
             report=report.is_file(),
         )
         write_text(folder / layout.BROWSE_PAGE, render(content))

@@ -1,5 +1,6 @@
 """Thumbnails of many images as JPEG sheets, which are made once: a sheet's name tells of the files that it shows."""
 
+import functools
 import hashlib
 import os
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from PIL import Image
 
 from mhcln.console import Console
 from mhcln.data.images import ImageError
+from mhcln.data.reading import AS_THEY_ARE, Reading
 from mhcln.reporting import pictures
 from mhcln.reporting.pictures import TILE
 from mhcln.storage.files import replacing
@@ -20,26 +22,29 @@ GROUND, GONE = "#8d8f94", "#6a6c71"  # around what is not square, and in place o
 QUALITY = 80
 
 
-def write_sheets(folder: Path, files: Sequence[Path], console: Console) -> tuple[list[str], list[ImageError]]:
+def write_sheets(
+    folder: Path, files: Sequence[Path], console: Console, reading: Reading = AS_THEY_ARE
+) -> tuple[list[str], list[ImageError]]:
     """Write the sheets of image files that are not there yet, and remove those of other files.
 
     Args:
         folder: Where the sheets are.
         files: The images; the first 100 are on the first sheet, row by row.
         console: Where the progress is shown.
+        reading: How rasters are read.
 
     Returns:
         The names of the sheets, and what is wrong with images that were to be drawn now and are grey instead.
     """
     groups = [files[start : start + PER_SHEET] for start in range(0, len(files), PER_SHEET)]
-    names = [_name(group) for group in groups]
+    names = [_name(group, reading) for group in groups]
     missing = {name: group for name, group in zip(names, groups, strict=True) if not (folder / name).exists()}
     problems: list[ImageError] = []
     done = len(names) - len(missing)
     with console.bar(len(names), "thumbnails", "sheet", done) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
         for name, group in missing.items():
             sheet = Image.new("RGB", (ACROSS * TILE, ACROSS * TILE), GROUND)
-            for place, thumbnail in enumerate(pool.map(_thumbnail, group)):
+            for place, thumbnail in enumerate(pool.map(functools.partial(_thumbnail, reading), group)):
                 if isinstance(thumbnail, ImageError):
                     problems.append(thumbnail)
                     thumbnail = Image.new("RGB", (TILE, TILE), GONE)
@@ -55,9 +60,9 @@ def write_sheets(folder: Path, files: Sequence[Path], console: Console) -> tuple
     return names, problems
 
 
-def _name(files: Sequence[Path]) -> str:
-    """Return the name of the sheet of these files, as they are now."""
-    digest = hashlib.sha256()
+def _name(files: Sequence[Path], reading: Reading) -> str:
+    """Return the name of the sheet of these files, as they are now, read in this way."""
+    digest = hashlib.sha256(str(reading).encode())
     for file in files:
         try:
             status = file.stat()
@@ -68,8 +73,8 @@ def _name(files: Sequence[Path]) -> str:
     return f"sheet_{digest.hexdigest()[:20]}.jpg"
 
 
-def _thumbnail(file: Path) -> Image.Image | ImageError:
+def _thumbnail(reading: Reading, file: Path) -> Image.Image | ImageError:
     try:
-        return pictures.thumbnail(pictures.read(file))
+        return pictures.thumbnail(pictures.read(file, reading))
     except ImageError as error:
         return error

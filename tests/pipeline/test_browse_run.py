@@ -1,13 +1,16 @@
 """`eval.py --browse`: what it writes, and what it takes from the evaluation."""
 
+import base64
+import dataclasses
 import json
 import re
 import shutil
 
+import numpy as np
 import pytest
 from factories import write_images, write_run
 
-from mhcln.storage import layout
+from mhcln.storage import formats, layout
 
 
 @pytest.fixture
@@ -74,3 +77,14 @@ def test_mistakes_are_one_line(dump, evaluate, users_mistake):
     assert evaluate(f"--dump_dir={dump}", "--k=5").returncode == 0
     (dump / "K8" / layout.QUERY_RESULTS).write_text("index\nx,y,z,w\n")
     users_mistake(evaluate(f"--dump_dir={dump}", "--browse"), "results.csv is damaged", "make it again with eval.py")
+
+
+def test_places_of_images_are_on_the_page(dump, evaluate):
+    assert evaluate(f"--dump_dir={dump}", "--browse").returncode == 0
+    assert data_of(dump / "K8")["places"] == ""
+    codes = formats.read_codes(dump / "K8")
+    lonlat = np.tile([13.25, -7.5], (len(codes.paths), 5, 1)) + np.arange(len(codes.paths))[:, None, None] / 8
+    formats.write_codes(dump / "K8", dataclasses.replace(codes, lonlat=lonlat))
+    assert evaluate(f"--dump_dir={dump}", "--browse").returncode == 0
+    places = np.frombuffer(base64.b64decode(data_of(dump / "K8")["places"]), "<i4").reshape(-1, 2)
+    assert places / 1e7 == pytest.approx(lonlat[:, 0])

@@ -2,9 +2,11 @@
 
 import os
 
+import numpy as np
 from factories import draw_images
 from PIL import Image
 
+from mhcln.data.reading import Reading
 from mhcln.reporting.pictures import TILE
 from mhcln.reporting.sheets import write_sheets
 
@@ -44,3 +46,13 @@ def test_an_image_is_where_its_row_says_and_grey_if_it_is_gone(tmp_path, console
         for row in range(23):
             pixel = sheet.getpixel((row % 10 * TILE + TILE // 2, row // 10 * TILE + TILE // 2))
             assert near(pixel, (0x6A, 0x6C, 0x71) if row in (12, 13) else (10 * row, 0, 200)), row
+
+
+def test_rasters_are_read_as_the_backbone_read_them(tmp_path, console):
+    file = tmp_path / "reflectance.tif"
+    Image.fromarray(np.full((20, 20), 1500, np.uint16)).save(file)
+    dark, _ = write_sheets(tmp_path, [file], console)
+    bright, _ = write_sheets(tmp_path, [file], console, Reading(bands=(1,), value_range=(0, 3000)))
+    assert bright != dark
+    with Image.open(tmp_path / bright[0]) as sheet:
+        assert near(sheet.getpixel((TILE // 2, TILE // 2)), (128, 128, 128))
