@@ -44,7 +44,9 @@ def described_before(dump_dir: Path, old: ImageTable | None, job: ExtractionJob)
         The images whose path, stamp and extractor are those of the job.
     """
     nothing = Described({}, np.empty((0, 0), np.float32), np.empty((0, georeference.POINTS, 2)))
-    if old is None or (old.images_dir, old.extractor) != (job.images_dir, job.extractor) or not len(old.stamps):
+    if old is None or (old.images_dir, old.extractor) != (job.images_dir, job.extractor):
+        return nothing
+    if old.stamps.shape != (len(old), 3):  # none, or of other images, if another program wrote the file
         return nothing
     stamp_of = dict(zip(job.paths, job.stamps.tolist(), strict=True))
     rows = [row for row, path in enumerate(old.paths) if stamp_of.get(path) == old.stamps[row].tolist()]

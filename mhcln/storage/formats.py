@@ -216,7 +216,6 @@ def read_image_table(dump_dir: Path) -> ImageTable:
 def _require_images(source: Source, images: ImageTable) -> None:
     source.require_labels(images.labels, images.class_names, len(images))
     source.require_different(images.paths)
-    source.require(images.stamps.shape in ((0, 3), (len(images), 3)), "stamps and paths differ in length")
     _require_lonlat(source, images.lonlat, len(images))
 
 
