@@ -47,7 +47,19 @@ BROWSE_PAGE = "index.html"  # in it
 TABLE = "table.md"
 TABLE_CSV = "table.csv"
 
-_OF_A_RUN = {RUN, *TRAINED, CHECKPOINTS, RESULTS, QUERY_RESULTS, REPORT, PICTURES, QUERIES, ARCHIVES, BROWSE}
+_OF_A_RUN = {
+    RUN,
+    *TRAINED,
+    CHECKPOINTS,
+    RESULTS,
+    QUERY_RESULTS,
+    REPORT,
+    PICTURES,
+    QUERIES,
+    ARCHIVES,
+    BROWSE,
+    BROWSE_PAGE,
+}
 _OWN = {FEATURES, SKIPPED, PARTIAL_FEATURES, SPLIT, TABLE, TABLE_CSV} | _OF_A_RUN
 _SPLITS = "split_seed*.npz"
 LONGEST_NAME = 255  # bytes of a name in every usual file system (POSIX NAME_MAX)

@@ -113,7 +113,7 @@ def test_an_addition_has_a_name_that_every_file_system_takes(tmp_path, name):
         ({"paths": np.array("a")}, "paths is not"),
         ({"activations": np.zeros((2, 5), np.float32)}, "activations are .2, 5., not .2, 4."),
         ({"activations": np.full((2, 4), np.nan, np.float32)}, "activations lie outside 0 to 1"),
-        ({"activations": np.zeros((2, 4))}, "activations are not float32"),
+        ({"activations": np.zeros((2, 4), np.int32)}, "activations are not float32"),
     ],
 )
 def test_additions_that_do_not_belong_are_refused(tmp_path, change, message):
