@@ -55,8 +55,9 @@ function list() {
   listed = rows.filter(fits);
   shown = 0;
   byId("images").replaceChildren();
-  byId("count").textContent = `${number(listed.length)} of ${number(archive.n)} images`
-    + (worst ? `; of these, the queries of the evaluation by ${data.scoreName}` : "");
+  byId("count").textContent = worst
+    ? `${number(listed.length)} queries of the evaluation, lowest ${data.scoreName} first`
+    : `${number(listed.length)} of ${number(archive.n)} images`;
   showMore();
 }
 
