@@ -38,7 +38,8 @@ def parser() -> cli.Parser:
         default=USUAL.loss,
         help="mhcln is the paper's, and no other is; semihard mines its triplets in batches of all classes; orthohash "
         "has class targets, sdh fits them by kernel regression in a second; itq (rotated principal components), lsh "
-        "(random planes) and sign (of each feature) take images without classes",
+        "(random planes) and sign (of each feature) take images without classes; more in "
+        "mhcln/training/methods/README.md",
     )
     add(
         "--ALPHA",

@@ -1,5 +1,7 @@
 """Binary codes for classes, as far from each other as possible: what OrthoHash draws the images' codes towards."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,6 +37,33 @@ def class_codes(classes: int, bits: int, seed: int) -> NDArray[np.int8]:
     rng = np.random.default_rng(seed)
     starts = [_improve(rng.choice(np.array([-1.0, 1.0]), (classes, bits))) for _ in range(RESTARTS)]
     return max(starts, key=_quality).astype(np.int8)
+
+
+def balanced_codes(classes: int, bits: int, seed: int) -> NDArray[np.int8]:
+    """Draw different codes of which half of the bits are 1, half rounded down if their number is odd.
+
+    Args:
+        classes: Number of codes.
+        bits: Bits of a code.
+        seed: Seed of the draw.
+
+    Returns:
+        `[classes, bits] int8` of -1 and 1.
+
+    Raises:
+        UserError: There are fewer such codes than classes.
+    """
+    there = math.comb(bits, bits // 2)
+    if there < classes:
+        raise UserError(
+            f"{bits} bits make {there} codes with half of them set, too few for {classes} classes; take more HASH_BITS"
+        )
+    rng, drawn = np.random.default_rng(seed), dict[bytes, NDArray[np.int8]]()
+    code = np.where(np.arange(bits) < bits // 2, 1, -1).astype(np.int8)
+    while len(drawn) < classes:
+        one = rng.permutation(code)
+        drawn[one.tobytes()] = one
+    return np.stack(list(drawn.values()))
 
 
 def distances(codes: NDArray[np.int8] | NDArray[np.float64]) -> NDArray[np.int64]:

@@ -47,7 +47,7 @@ class Learner:
         self.method, self.labels = method, labels
         self._vectors = tf.convert_to_tensor(vectors)
         self._labels = tf.convert_to_tensor(labels, tf.int32)
-        self._weights = [variable.value for variable in method.network.trainable_variables]
+        self._weights = [variable.value for variable in (*method.network.trainable_variables, *method.unsaved)]
         self._first_moments = [tf.Variable(tf.zeros_like(weight)) for weight in self._weights]
         self._second_moments = [tf.Variable(tf.zeros_like(weight)) for weight in self._weights]
         self._iteration = tf.Variable(0, dtype=tf.int64, trainable=False)
@@ -103,7 +103,7 @@ class Learner:
     def _variables(self) -> dict[str, tf.Variable]:
         # checkpoints hold these names
         lists = {
-            "variable": [variable.value for variable in self.method.network.variables],
+            "variable": [variable.value for variable in (*self.method.network.variables, *self.method.unsaved)],
             "first_moment": self._first_moments,
             "second_moment": self._second_moments,
         }

@@ -3,11 +3,14 @@
 python tests/benchmarks/methods.py features.npz [more.npz ...] [--methods=mhcln,semihard,orthohash] [--bits=16,24,32,64]
     [--seeds=0,1,2,3,4] [--ratio=0.6]
 
+All methods if none are named; sign, which makes a bit of each feature, once.
+
 Each run trains as trainer.py does with its default flags and is evaluated as by eval.py, every test image against all
 others. Means and standard deviations are over the splits; seconds are of training alone.
 """
 
 import argparse
+import dataclasses
 import statistics
 import sys
 import time
@@ -19,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import mhcln
 from mhcln.pipeline.train import usual_iterations
-from mhcln.training.methods import METHODS
+from mhcln.training.methods import METHODS, usual_config
 
 K = 20
 METRICS = (f"mAP@{K}", f"mAP@{K}_tie_aware")
@@ -31,7 +34,7 @@ def measure(features, loss: str, bits: int, seed: int, ratio: float) -> dict[str
     groups = mhcln.equal_images(features.vectors, images.paths)
     split = mhcln.stratified_split(images.paths, images.labels, ratio, seed, groups)
     iterations = usual_iterations(loss, images)
-    config = mhcln.TrainConfig(bits=bits, loss=loss, seed=seed, iterations=iterations)
+    config = dataclasses.replace(usual_config(loss), bits=bits, seed=seed, iterations=iterations)
     began = time.perf_counter()
     hasher = mhcln.fit(features, split, config)
     seconds = time.perf_counter() - began
@@ -59,7 +62,8 @@ def main() -> None:
     for path in flags.features:
         features = mhcln.read_features(path)
         for loss in flags.methods.split(","):
-            for bits in map(int, flags.bits.split(",")):
+            lengths = [features.vectors.shape[1]] if loss == "sign" else map(int, flags.bits.split(","))
+            for bits in lengths:
                 found = [measure(features, loss, bits, seed, flags.ratio) for seed in seeds]
                 values = [spread([entry[name] for entry in found]) for name in METRICS]
                 seconds = statistics.median(entry["seconds"] for entry in found)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import factories
 import numpy as np
 import pytest
 from conftest import REPO_ROOT
@@ -11,8 +12,11 @@ from learners import ITERATIVE, WIDTH, make_images
 from mhcln.console import UserError
 from mhcln.quiet_tensorflow import tf
 from mhcln.storage.run_record import TrainConfig
+from mhcln.training.learner import Learner, encode
 from mhcln.training.methods import METHODS
+from mhcln.training.validation import mean_average_precision
 
+SHARED = ("dsh", "dpsh", "dtsh", "hashnet", "greedyhash", "csq", "dpn")  # beside orthohash
 ROOM = REPO_ROOT / "mhcln/training"
 MODULES = [".".join(path.relative_to(ROOM).with_suffix("").parts) for path in sorted(ROOM.rglob("[a-z]*.py"))]
 
@@ -31,6 +35,13 @@ def test_usual_losses_are_in_the_list():
         "mhcln": "MHCLN",
         "semihard": "MHCLN, semi-hard",
         "orthohash": "OrthoHash",
+        "dsh": "DSH",
+        "dpsh": "DPSH",
+        "dtsh": "DTSH",
+        "hashnet": "HashNet",
+        "greedyhash": "GreedyHash",
+        "csq": "CSQ",
+        "dpn": "DPN",
         "sdh": "SDH, class codes",
         "itq": "ITQ",
         "lsh": "LSH",
@@ -38,8 +49,7 @@ def test_usual_losses_are_in_the_list():
     }
     assert {name: METHODS[name].iterations for name in ITERATIVE} == {
         "mhcln": None,
-        "semihard": 2000,
-        "orthohash": 2000,
+        **dict.fromkeys(["semihard", "orthohash", *SHARED], 2000),
     }
 
 
@@ -53,7 +63,7 @@ def test_terms_are_what_the_loss_returns(loss):
     assert method.network(vectors).shape == (len(labels), 5)
 
 
-@pytest.mark.parametrize("loss", ITERATIVE)
+@pytest.mark.parametrize("loss", ["mhcln", "semihard", "orthohash", "greedyhash", "csq", "dpn"])
 def test_only_methods_that_need_pairs_refuse_or_ignore_images_without_one(loss):
     # each class has one image: no anchor has a positive, but each image has a class code
     labels = np.arange(6, dtype=np.int32)
@@ -82,6 +92,18 @@ def test_only_the_iteration_decides_what_orthohash_drops(precision):
     assert (outputs[0] == outputs[2]).all()
     assert (outputs[0] == outputs[3]).all()
     assert np.abs(outputs[0].mean(axis=0)).max() < 1e-5  # batch norm centres the batch, as while training
+
+
+@pytest.mark.parametrize("loss", ["orthohash", *SHARED])
+def test_images_that_were_not_trained_on_are_found_by_their_class(loss):
+    features = factories.separable_features(4, 30, 12)
+    vectors, labels = features.vectors, features.images.labels
+    config = TrainConfig(bits=8, loss=loss, batch_size=20, iterations=150)
+    learner = Learner(METHODS[loss].build(config, labels[::2], 12), vectors[::2], labels[::2])
+    before = mean_average_precision(encode(learner.method.network, vectors[1::2]), labels[1::2])
+    learner.advance(150)
+    after = mean_average_precision(encode(learner.method.network, vectors[1::2]), labels[1::2])
+    assert after > max(0.97, before)
 
 
 def test_rate_of_orthohash_falls_to_zero_along_half_a_cosine():

@@ -48,6 +48,7 @@ class Method:
         loss: Maps these outputs and the labels of a batch to terms by name.
         terms: Names of the terms, "total" first.
         adam: The optimiser.
+        unsaved: Variables that are trained with the network's weights and are no part of it.
         triplet_margin: What the term "triplet" is as long as the network tells nothing apart; None if the loss has no
             such term.
     """
@@ -58,6 +59,7 @@ class Method:
     loss: Loss
     terms: tuple[str, ...]
     adam: Adam
+    unsaved: tuple[keras.Variable, ...] = ()
     triplet_margin: float | None = None
 
 

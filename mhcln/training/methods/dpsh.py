@@ -1,0 +1,52 @@
+"""DPSH: deep pairwise-supervised hashing (Li et al., IJCAI 2016): likelihood of the pairs of a batch.
+
+Authors' code: github.com/jiangqy/DPSH-pytorch. It pairs each image of a batch with the outputs that it keeps of all
+training images; here pairs are of one batch. The weight is that of github.com/swuxyj/DeepHash-pytorch, `DPSH.py`, which
+takes the mean over bits too, as here; the authors' is 50 over the number of training images, for the sum.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mhcln.quiet_tensorflow import tf
+from mhcln.storage.run_record import TrainConfig
+from mhcln.training.methods.method import Iterative, Method
+from mhcln.training.methods.pairs import mean_of, similarity
+from mhcln.training.methods.shared import ITERATIONS, on_shared_network
+
+WEIGHT = 0.1  # of the quantisation term
+TERMS = ("total", "likelihood", "quantisation")
+
+
+def dpsh_terms(outputs: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Negative log-likelihood of which pairs are of one class, and the squared distance to the signs.
+
+    With T = u1 . u2 / 2 for two outputs u, and s = 1 for a pair of one class, 0 for another:
+
+    - likelihood = mean over pairs of log(1 + exp(T)) - s T
+    - quantisation = mean over images and bits of (u - sign u)²
+    - total = likelihood + 0.1 quantisation
+
+    Example: (1, 1) and (1, 1) have T = 1: likelihood is log(1 + e) - 1 = 0.3133 if they are of one class, else 1.3133.
+
+    Args:
+        outputs: `[b, K] float32`, before the sign.
+        labels: `[b] int`.
+
+    Returns:
+        The terms by name.
+    """
+    same, pairs = similarity(labels)
+    products = tf.matmul(outputs, outputs, transpose_b=True) / 2.0
+    likelihood = mean_of(tf.nn.softplus(products) - same * products, pairs)
+    quantisation = tf.reduce_mean(tf.square(outputs - tf.sign(outputs)))
+    return {"total": likelihood + WEIGHT * quantisation, "likelihood": likelihood, "quantisation": quantisation}
+
+
+def _build(config: TrainConfig, labels: NDArray[np.int32], width: int) -> Method:
+    return on_shared_network(config, labels, width, dpsh_terms, TERMS)
+
+
+SPEC = Iterative("DPSH", _build, needs_pairs=True, iterations=ITERATIONS, open_ended=False)
