@@ -9,8 +9,6 @@ from mhcln.hamming.codes import Words, binarise, check_same_width, differing_bit
 
 # What a network gives before the sigmoid lies within 20 of 0: there even float32 activations are all but 0 or 1.
 REACH = 20
-# Activations above which a level ends and the next begins, 256 levels of equal width before the sigmoid.
-_EDGES = 1 / (1 + np.exp(np.arange(-127, 128) * -REACH / 128))
 UNKNOWN = np.iinfo(np.int32).max  # how far activations are apart if one is not known: behind all that are
 BLOCK = 1 << 16  # rows whose levels are compared at a time, to bound the memory
 
@@ -25,7 +23,10 @@ def quantise(activations: NDArray[np.floating]) -> Levels:
     language and on every processor. A level is 128 or more where the bit is set: activations 0, 0.5, 0.50001 and 1 have
     the levels 0, 127, 128 and 255.
     """
-    return np.searchsorted(_EDGES, activations.astype(np.float64)).astype(np.uint8)
+    values = activations.astype(np.float64)
+    with np.errstate(divide="ignore"):  # 0 and 1 are infinitely far before the sigmoid
+        before_sigmoid = np.log(values / (1 - values))
+    return np.clip(np.ceil(before_sigmoid * (128 / REACH)) + 127, 0, 255).astype(np.uint8)
 
 
 class Point(NamedTuple):
