@@ -148,8 +148,12 @@ def _open_file(file: Path, options: BackboneOptions, recorded: Recipe | None = N
             "give the folder of that file as --model_dir"
         )
     if keras_inception.is_weights(file):
-        return _backbone(KERAS, keras_inception.read_weights(file), options, str(file.resolve()), sha256)
-    return _backbone(PAPER, frozen_graph.read_graph(graph), options, str(file.resolve()), sha256)
+        family, network = KERAS, keras_inception.read_weights(file)
+    else:
+        family, network = PAPER, frozen_graph.read_graph(graph)
+    if GraphFile(file).sha256 != sha256:
+        raise UserError(f"{file} changed while it was read; run the same command again when it is complete")
+    return _backbone(family, network, options, str(file.resolve()), sha256)
 
 
 def _backbone(

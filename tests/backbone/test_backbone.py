@@ -8,6 +8,7 @@ import pytest
 from graphs import random_jpeg
 from PIL import Image
 
+from mhcln.backbone import frozen_graph
 from mhcln.backbone.backbone import Backbone, open_backbone, reopen_backbone
 from mhcln.backbone.compiled import turned
 from mhcln.backbone.layers import Scaling
@@ -123,3 +124,17 @@ def test_features_of_two_layers_of_the_2015_graph_are_the_given_ones(shared, con
         wanted = rows[f"{path.parent.name}/{path.stem}.jpg"]
         assert np.linalg.norm(vector - wanted) <= 1e-3 * np.linalg.norm(wanted), path
     assert len(paths) == 6
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, console, monkeypatch):
+    path = graphs.write_graph(tmp_path)
+    read = frozen_graph.read_graph
+
+    def read_and_change(graph):
+        network = read(graph)
+        path.write_bytes(path.read_bytes() + b"more")
+        return network
+
+    monkeypatch.setattr(frozen_graph, "read_graph", read_and_change)
+    with pytest.raises(UserError, match="changed while it was read"):
+        open_backbone(BackboneOptions(tmp_path), console)

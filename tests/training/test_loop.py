@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -47,15 +48,25 @@ def test_training_in_memory_is_the_same_training(tmp_path, console):
     assert first.history == second.history
 
 
+def send_once_it_trains(learner, number: int) -> None:
+    """Send this process a signal when the learner has begun: earlier, it would end the tests."""
+
+    def wait_and_send() -> None:
+        while not learner.iteration:
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=wait_and_send, daemon=True).start()
+
+
 @pytest.mark.parametrize(("number", "raised"), SIGNALS)
 def test_a_signal_saves_at_once_and_the_rest_is_as_if_it_never_came(tmp_path, console, number, raised):
     whole, first, second = make_learner(), make_learner(), make_learner()
     undisturbed, progress = Progress(), Progress()
     loop.train(whole, undisturbed, 250, console, checkpoint(tmp_path / "whole"))
     handler = signal.getsignal(number)
-    timer = threading.Timer(0.05, os.kill, (os.getpid(), number))
     with pytest.raises(raised):
-        timer.start()
+        send_once_it_trains(first, number)
         loop.train(first, progress, 10**9, console, checkpoint(tmp_path / "part"))
     assert signal.getsignal(number) == handler
     stopped = first.iteration
@@ -70,10 +81,10 @@ def test_a_signal_saves_at_once_and_the_rest_is_as_if_it_never_came(tmp_path, co
 
 @pytest.mark.parametrize(("number", "raised"), SIGNALS)
 def test_a_signal_ends_training_in_memory_without_a_word_of_saving(console, number, raised):
-    timer = threading.Timer(0.05, os.kill, (os.getpid(), number))
+    learner = make_learner()
     with pytest.raises(raised):
-        timer.start()
-        loop.train(make_learner(), Progress(), 10**9, console)
+        send_once_it_trains(learner, number)
+        loop.train(learner, Progress(), 10**9, console)
     assert console.said == []
 
 
