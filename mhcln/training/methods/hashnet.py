@@ -16,7 +16,7 @@ from mhcln.training.methods.method import Iterative, Method
 from mhcln.training.methods.pairs import mean_of, similarity
 from mhcln.training.methods.shared import ITERATIONS, on_shared_network
 
-SLOPE = 10.0  # over the bits: alpha of the pairs' sigmoid
+SLOPE = 10.0  # over the bits: alpha of the pairs' sigmoid, `sigmoid_param` of `train.py`
 GAMMA, POWER, STEP = 0.005, 0.5, 200  # `network.py`: the scale of tanh is (1 + gamma t)^power, renewed every STEP
 TERMS = ("total", "accuracy")
 

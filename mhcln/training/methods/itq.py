@@ -1,6 +1,7 @@
 """ITQ: iterative quantisation (Gong and Lazebnik, CVPR 2011): principal components, rotated to fit the cube's corners.
 
-Authors' code: `ITQ.m` of their page at the University of North Carolina.
+Authors' code: `ITQ.m` and `compressITQ.m`, kept in github.com/willard-yuan/hashing-baseline-for-image-retrieval; the
+features are centred as there.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from mhcln.storage.run_record import TrainConfig
 from mhcln.training.methods.method import ClosedForm
 from mhcln.training.methods.projections import Matrix, centred, principal_axes, sign_network
 
-ROTATIONS = 50  # section 3.1: "we typically use around 50 iterations"; `ITQ.m` is called with 50
+ROTATIONS = 50  # "usually enough" in `ITQ.m`; `compressITQ.m` takes as many
 
 
 def fit_rotation(projected: Matrix, seed: int) -> Matrix:
     """Find the rotation R that brings vectors V near the signs of their rotation B.
 
-    Lowers the quantisation loss ||B - V R||² (equation 2) by turns: B = sign(V R) for fixed R; then, for fixed B, the
+    Lowers the quantisation loss ||B - V R||² by turns: B = sign(V R) for fixed R; then, for fixed B, the
     orthogonal Procrustes problem, whose solution is R = Y Xᵀ with B ᵀV = X S Yᵀ by singular value decomposition.
 
     Args:

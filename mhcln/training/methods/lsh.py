@@ -1,7 +1,7 @@
-"""LSH: signs of random projections (Charikar, STOC 2002, section 3). It learns nothing but the mean: the floor.
+"""LSH: signs of random projections (Charikar, STOC 2002). It learns nothing but the mean: the floor.
 
-The features are centred first, as in the comparison that the authors of ITQ made (`LSH` in compressITQ's demo code):
-the averages of rectified values are all positive, and planes through 0 would hardly divide them.
+The features are centred first, as those of ITQ are: the averages of rectified values are all positive, and planes
+through 0 would hardly divide them.
 """
 
 from __future__ import annotations
