@@ -1,8 +1,8 @@
 """SDH: class codes by kernel regression, the second step of Supervised Discrete Hashing (Shen et al., CVPR 2015).
 
 There, codes B and the map P from kernel features φ to them are found by turns; P solves a ridge regression.
-Here B is fixed to the class codes of `orthohash`, so that one such step is all.
-Kernel codes with RBF anchors are those of KSH too (Liu et al., CVPR 2012). Authors' code: github.com/bd622/DiscretHashing.
+Here B is fixed to the class codes of `orthohash`, so that one such step is all. Kernel codes with RBF anchors are those
+of KSH too (Liu et al., CVPR 2012). Authors' code: github.com/bd622/DiscretHashing.
 """
 
 from __future__ import annotations
