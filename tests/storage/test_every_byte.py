@@ -22,7 +22,7 @@ from mhcln.console import UserError
 from mhcln.storage import archive, files, formats, layout, results, runs
 from mhcln.storage.checkpoints import STATE, Checkpoint, Progress
 from mhcln.storage.formats import Activations, Addition
-from mhcln.storage.partial_features import ExtractionJob, PartialFeatures
+from mhcln.storage.partial_features import ExtractionJob, Findings, PartialFeatures
 from mhcln.storage.run_record import TrainConfig
 
 WHOLE = bool(os.environ.get("MHCLN_CAMPAIGN"))
@@ -56,7 +56,7 @@ def dump(tmp_path_factory) -> Path:
     checkpoint_of(folder).save(weights, Progress([[100.0, 0.5]], 1.5))
     partial = PartialFeatures(folder, JOB)
     partial.resume()
-    partial.save(0, np.ones((2, 3), np.float32), {1: "empty file"})
+    partial.save(0, np.ones((2, 3), np.float32), Findings({1: "empty file"}))
     return folder
 
 
