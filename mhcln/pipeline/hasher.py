@@ -125,7 +125,9 @@ def load_network(run: Run) -> keras.Model:
     """Open the network of a run; raises UserError if it is not the one that made the run's codes."""
     path = run.checked(layout.MODEL)
     if path is None or path.name not in run.files:
-        raise UserError(f"{run.folder} holds no model.keras that run.json tells of; make it with {layout.TRAIN}")
+        raise UserError(
+            f"{run.folder} holds no model.keras that run.json tells of; make it with {layout.retrain(run.folder)}"
+        )
     return read_network(path)
 
 

@@ -285,7 +285,7 @@ def read_codes(run_dir: Path, digest: "hashlib._Hash | None" = None) -> Codes:
     Raises:
         UserError: The file is missing or damaged.
     """
-    source = Source(run_dir / layout.CODES, layout.TRAIN)
+    source = Source(run_dir / layout.CODES, layout.retrain(run_dir))
     content = source.read(Codes, digest=digest)
     source.require(len(content.split) == len(content.paths), "split and paths differ in length")
     known = {"train", "test", "database"} if content.database_paths else {"train", "test"}
@@ -306,7 +306,7 @@ def read_activations(run_dir: Path, bits: int) -> Activations | None:
     Returns:
         None if it does not hold `bits` float32 for each of its paths.
     """
-    arrays = read_npz(run_dir / layout.ACTIVATIONS, layout.TRAIN, ["activations", "paths"])
+    arrays = read_npz(run_dir / layout.ACTIVATIONS, layout.retrain(run_dir), ["activations", "paths"])
     values, paths = arrays.get("activations"), arrays.get("paths")
     if values is None or paths is None or paths.dtype.kind != "U":
         return None

@@ -23,6 +23,12 @@ TRAIN = "trainer.py"
 EVALUATE = "eval.py"
 ADD = "eval.py --add"
 
+
+def retrain(run_dir: Path) -> str:
+    """Return what makes the files of a finished run again: the trainer leaves a run alone that is there in part."""
+    return f"{TRAIN} once {run_dir} is deleted"
+
+
 FEATURES = "features.npz"
 SKIPPED = "skipped.csv"
 PARTIAL_FEATURES = "extract.part"

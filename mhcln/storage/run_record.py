@@ -135,6 +135,6 @@ class RunRecord:
     @classmethod
     def from_json(cls, content: Mapping[str, object], path: Path) -> "RunRecord":
         """Take apart the flat keys of `run.json`; raises UserError if one is missing or of another type."""
-        source = Source(path, layout.TRAIN)
+        source = Source(path, layout.retrain(path.parent))
         outcome = source.parse(Outcome, content) if content.get("done") is True else None
         return cls(source.parse(RunInputs, content), source.parse(TrainConfig, content, complete=True), outcome)

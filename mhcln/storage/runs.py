@@ -27,7 +27,7 @@ def read_record(run_dir: Path) -> RunRecord:
         UserError: The file is missing or damaged.
     """
     path = run_dir / layout.RUN
-    return RunRecord.from_json(source.read_json_content(path, layout.TRAIN), path)
+    return RunRecord.from_json(source.read_json_content(path, layout.retrain(run_dir)), path)
 
 
 def finish(run_dir: Path, record: RunRecord, outcome: Outcome) -> None:
@@ -129,7 +129,8 @@ class Run:
     def _require(self, name: str, found: str) -> None:
         if self.files.get(name) not in (None, found):
             path = self.folder / name
-            raise UserError(f"{path} is not the one that run.json tells of; make it again with {layout.TRAIN}")
+            again = layout.retrain(self.folder)
+            raise UserError(f"{path} is not the one that run.json tells of; make it again with {again}")
 
     @property
     def stamp(self) -> str | None:
@@ -162,11 +163,12 @@ def read_run(run_dir: Path) -> Run:
     if record.config.bits != codes.bits:
         raise UserError(
             f"{run_dir / layout.CODES} has codes of {codes.bits} bits, run.json tells of {record.config.bits}; "
-            f"train again with {layout.TRAIN}"
+            f"make them again with {layout.retrain(run_dir)}"
         )
     if record.outcome.files.get(layout.CODES, codes_sha256) != codes_sha256:
         raise UserError(
-            f"{run_dir / layout.CODES} is not the one that run.json tells of; make it again with {layout.TRAIN}"
+            f"{run_dir / layout.CODES} is not the one that run.json tells of; "
+            f"make it again with {layout.retrain(run_dir)}"
         )
     return Run(run_dir, codes, codes_sha256, record.inputs, record.config, record.outcome)
 
@@ -185,7 +187,7 @@ def read_history(run: Run) -> dict[str, list[float]]:
         return {name: [float(line[column] or math.nan) for line in lines] for column, name in enumerate(head)}
     except (ValueError, IndexError, csv.Error) as error:
         path = run.folder / layout.HISTORY
-        raise UserError(f"{path} is damaged ({error}); make it again with {layout.TRAIN}") from error
+        raise UserError(f"{path} is damaged ({error}); make it again with {layout.retrain(run.folder)}") from error
 
 
 def is_unfinished(run_dir: Path) -> bool:

@@ -44,7 +44,7 @@ def read_network(path: Path) -> keras.Model:
                 built.set_weights(next(arrays))
     except ValueError as error:
         raise UserError(
-            f"{path} is not a hashing network ({one_line(error)}); make it again with {layout.TRAIN}"
+            f"{path} is not a hashing network ({one_line(error)}); make it again with {layout.retrain(path.parent)}"
         ) from error
     return keras.Model(inputs, values)
 
