@@ -26,6 +26,7 @@ def test_every_metric_has_a_line_of_its_own():
     texts = [line.split()[1] for line in lines[: len(names)]]
     assert (texts[0], texts[names.index("distinct_codes")], texts[-1]) == ("0.9000", "1312", "-")
     assert len({line.index(text) for line, text in zip(lines, texts, strict=False)}) == 1
+    assert lines[len(names)].startswith("one split, one seed: differences below 0.02 mean nothing; ")
 
 
 def test_the_contamination_and_what_was_left_out_come_first():
