@@ -151,7 +151,7 @@ def _open_file(file: Path, options: BackboneOptions, recorded: Recipe | None = N
         family, network = KERAS, keras_inception.read_weights(file)
     else:
         family, network = PAPER, frozen_graph.read_graph(graph)
-    if GraphFile(file).sha256 != sha256:
+    if graph.sha256 != sha256:  # of an archive: of what was unpacked
         raise UserError(f"{file} changed while it was read; run the same command again when it is complete")
     return _backbone(family, network, options, str(file.resolve()), sha256)
 
