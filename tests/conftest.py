@@ -12,6 +12,8 @@ import pytest
 from graphs import write_graph
 from playwright.sync_api import sync_playwright
 
+from mhcln.backbone.backbone import Backbone, open_backbone
+from mhcln.backbone.recipe import BackboneOptions
 from mhcln.console import Quiet
 from mhcln.demo.scenes import SCENES, draw_scene
 from mhcln.quiet_tensorflow import tf
@@ -103,6 +105,18 @@ def assert_users_mistake(result: subprocess.CompletedProcess, *words: str) -> No
 @pytest.fixture(scope="session")
 def users_mistake():
     return assert_users_mistake
+
+
+@pytest.fixture(scope="session")
+def model_dir(tmp_path_factory) -> Path:
+    """A folder with a small graph, as `--model_dir` takes it."""
+    return write_graph(tmp_path_factory.mktemp("model")).parent
+
+
+@pytest.fixture(scope="session")
+def backbone(model_dir) -> Backbone:
+    """The backbone of the small graph, opened."""
+    return open_backbone(BackboneOptions(model_dir), Quiet())
 
 
 @pytest.fixture(scope="session")

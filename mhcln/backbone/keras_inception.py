@@ -42,8 +42,7 @@ RANDOM_SCALE = 200  # brings the mean feature of a random network to about 0.3, 
 
 def is_weights(path: Path) -> bool:
     """Return whether a file is one that Keras saves weights to, by what it begins with or, if damaged, by its name."""
-    with path.open("rb") as handle:
-        return handle.read(len(HDF5)).startswith((HDF5, ZIP)) or path.name.endswith(ENDINGS)
+    return _start(path).startswith((HDF5, ZIP)) or path.name.endswith(ENDINGS)
 
 
 def read_weights(path: Path) -> Network:
@@ -76,9 +75,13 @@ def read_weights(path: Path) -> Network:
 
 def _is_archive(path: Path) -> bool:
     """Return whether a file is a `.keras` file: by what it begins with, or, if that is damaged, by its name."""
-    with path.open("rb") as handle:
-        start = handle.read(len(HDF5))
+    start = _start(path)
     return start.startswith(ZIP) or (path.suffix == ".keras" and start != HDF5)
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as handle:
+        return handle.read(len(HDF5))
 
 
 def _untrained() -> keras.Model:

@@ -14,11 +14,6 @@ PLACE = 2.0**-10  # the last of the 10 bits behind the point
 
 
 @pytest.fixture(scope="module")
-def model_dir(tmp_path_factory):
-    return graphs.write_graph(tmp_path_factory.mktemp("model")).parent
-
-
-@pytest.fixture(scope="module")
 def image() -> np.ndarray:
     return np.random.default_rng(0).uniform(0, 255, (2, graphs.SIDE, graphs.SIDE, 3)).astype(np.float32)
 

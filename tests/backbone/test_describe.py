@@ -3,27 +3,20 @@
 import functools
 from pathlib import Path
 
-import graphs
 import numpy as np
 import pytest
 from factories import draw_images
 from PIL import Image
 
 from mhcln.backbone import describe as module
-from mhcln.backbone.backbone import Backbone, open_backbone
+from mhcln.backbone.backbone import open_backbone
 from mhcln.backbone.describe import describe, described
 from mhcln.backbone.loader import Batch
 from mhcln.backbone.recipe import BackboneOptions
-from mhcln.console import Quiet
 from mhcln.data.images import ImageError
 from mhcln.quiet_tensorflow import tf
 
 COUNT = 11
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory) -> Backbone:
-    return open_backbone(BackboneOptions(graphs.write_graph(tmp_path_factory.mktemp("model")).parent), Quiet())
 
 
 @pytest.fixture

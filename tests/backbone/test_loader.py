@@ -11,19 +11,13 @@ import pytest
 from factories import draw_images
 
 from mhcln.backbone import loader
-from mhcln.backbone.backbone import Backbone, open_backbone
+from mhcln.backbone.backbone import Backbone
 from mhcln.backbone.loader import AHEAD, decode, load_batches
-from mhcln.backbone.recipe import BackboneOptions
 from mhcln.data.images import About, LoadedImage, load_image, read_image
 from mhcln.quiet_tensorflow import tf
 
 COUNT = 11
 BATCHES = [range(first, min(first + 4, COUNT)) for first in range(0, COUNT, 4)]
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory) -> Backbone:
-    return open_backbone(BackboneOptions(graphs.write_graph(tmp_path_factory.mktemp("model")).parent), None)
 
 
 @pytest.fixture

@@ -19,12 +19,13 @@ import graphs
 import numpy as np
 import pytest
 from conftest import REPO_ROOT
+from factories import draw_images
 from PIL import Image
 
-from mhcln.backbone.backbone import Backbone, open_backbone
+from mhcln.backbone.backbone import open_backbone
 from mhcln.backbone.describe import describe
 from mhcln.backbone.recipe import BackboneOptions
-from mhcln.console import Quiet, Terminated, UserError
+from mhcln.console import Terminated, UserError
 from mhcln.data import folders
 from mhcln.pipeline.extract import ExtractOptions, extract, extract_features
 from mhcln.quiet_tensorflow import keras, tf
@@ -38,24 +39,12 @@ KILLS = int(os.environ.get("MHCLN_KILLS", "2"))
 
 
 def draw(images_dir: Path, count: int = COUNT) -> Path:
-    drawn = np.random.default_rng(0)
-    for number in range(count):
-        folder = images_dir / ("beach", "forest")[number % 2]
+    folders_of = [images_dir / name for name in ("beach", "forest")]
+    for folder in folders_of:
         folder.mkdir(parents=True, exist_ok=True)
-        small = Image.fromarray(drawn.integers(0, 256, (5, 5, 3), dtype=np.uint8))
-        ending = ("jpg", "tif", "png")[number % 3]
-        small.resize((40 + number, 50)).save(folder / f"image {number:02d} é.{ending}")
+    for number, path in enumerate(draw_images(images_dir, count)):
+        path.rename(folders_of[number % 2] / path.name)
     return images_dir
-
-
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory) -> Path:
-    return graphs.write_graph(tmp_path_factory.mktemp("model")).parent
-
-
-@pytest.fixture(scope="module")
-def backbone(model_dir) -> Backbone:
-    return open_backbone(BackboneOptions(model_dir), Quiet())
 
 
 @pytest.fixture

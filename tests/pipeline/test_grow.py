@@ -4,7 +4,6 @@ import dataclasses
 import re
 from pathlib import Path
 
-import graphs
 import numpy as np
 import pytest
 import rasterio
@@ -15,7 +14,7 @@ from rasterio.transform import from_origin
 
 from mhcln.backbone.backbone import Backbone, open_backbone
 from mhcln.backbone.recipe import BackboneOptions
-from mhcln.console import Quiet, UserError
+from mhcln.console import UserError
 from mhcln.data import folders
 from mhcln.data.reading import Reading
 from mhcln.pipeline.extract import ExtractOptions, extract
@@ -23,16 +22,6 @@ from mhcln.storage import formats
 from mhcln.storage.formats import Features, read_features
 
 COUNT = 60
-
-
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory) -> Path:
-    return graphs.write_graph(tmp_path_factory.mktemp("model")).parent
-
-
-@pytest.fixture(scope="module")
-def backbone(model_dir) -> Backbone:
-    return open_backbone(BackboneOptions(model_dir), Quiet())
 
 
 @pytest.fixture

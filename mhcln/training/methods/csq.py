@@ -6,6 +6,8 @@ github.com/swuxyj/DeepHash-pytorch. The loss of pairs that the authors' code can
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,7 +39,7 @@ def hash_centres(classes: int, bits: int, seed: int) -> NDArray[np.int8]:
     return np.concatenate([hadamard, -hadamard])[:classes]
 
 
-def csq_terms(outputs: tf.Tensor, labels: tf.Tensor, centres: tf.Tensor) -> dict[str, tf.Tensor]:
+def csq_terms(outputs: tf.Tensor, labels: tf.Tensor, centres: NDArray[np.float32]) -> dict[str, tf.Tensor]:
     """Cross-entropy of the bits to those of the class's centre, and how far they are from -1 and 1.
 
     With h = tanh(outputs), and c the centre of -1 and 1:
@@ -64,10 +66,7 @@ def csq_terms(outputs: tf.Tensor, labels: tf.Tensor, centres: tf.Tensor) -> dict
 
 def _build(config: TrainConfig, labels: NDArray[np.int32], width: int) -> Method:
     centres = hash_centres(int(labels.max()) + 1, config.bits, config.seed)
-
-    def loss(outputs: tf.Tensor, of: tf.Tensor) -> dict[str, tf.Tensor]:
-        return csq_terms(outputs, of, tf.constant(centres, tf.float32))
-
+    loss = functools.partial(csq_terms, centres=centres.astype(np.float32))
     return on_shared_network(config, labels, width, loss, TERMS)
 
 

@@ -6,6 +6,8 @@ drawn once and kept ("random assignment"); the paper's adaptive ones are not her
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +21,7 @@ MARGIN = 1.0
 TERMS = ("total", "accuracy")
 
 
-def dpn_terms(outputs: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor) -> dict[str, tf.Tensor]:
+def dpn_terms(outputs: tf.Tensor, labels: tf.Tensor, targets: NDArray[np.float32]) -> dict[str, tf.Tensor]:
     """Polarisation loss: how far outputs are from being beyond the margin on their target's side.
 
     With v an output and t the target, -1 or 1, of its class and bit:
@@ -46,10 +48,7 @@ def dpn_terms(outputs: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor) -> dict
 
 def _build(config: TrainConfig, labels: NDArray[np.int32], width: int) -> Method:
     targets = balanced_codes(int(labels.max()) + 1, config.bits, config.seed)
-
-    def loss(outputs: tf.Tensor, of: tf.Tensor) -> dict[str, tf.Tensor]:
-        return dpn_terms(outputs, of, tf.constant(targets, tf.float32))
-
+    loss = functools.partial(dpn_terms, targets=targets.astype(np.float32))
     return on_shared_network(config, labels, width, loss, TERMS)
 
 
