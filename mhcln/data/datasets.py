@@ -18,13 +18,24 @@ ITERATIONS = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """A result from the literature, with the source where it can be read."""
+    """A result from the literature.
+
+    Attributes:
+        method: Name of the method, and of who ran it.
+        metric: Name of the metric, of those that the evaluation has the one nearest to it.
+        bits: Bits of a code.
+        value: The result, as a fraction.
+        source: Where it can be read.
+        protocol: How it was come by, as far as the source or its code says: split, what was searched, average
+            precision, features.
+    """
 
     method: str
     metric: str
     bits: int
     value: float
     source: str
+    protocol: str
 
 
 _PUBLISHED = tuple(field.name for field in dataclasses.fields(Published))

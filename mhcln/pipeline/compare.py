@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mhcln.console import Console, UserError
 from mhcln.data import datasets
-from mhcln.evaluation.definitions import PUBLISHED_MAP, TIE_AWARE_MAP, definitions, shared_names
+from mhcln.evaluation.definitions import FULL_MAP, PUBLISHED_MAP, TIE_AWARE_MAP, definitions, shared_names
 from mhcln.pipeline.evaluate import measure, open_run
 from mhcln.pipeline.outputs import output_folder
 from mhcln.reporting import tables
@@ -35,7 +35,7 @@ def compare_runs(dump_dir: Path, k: int, archive: str, out: Path | None, console
         classes = {label for each in results if each.inputs.dataset == name for label in each.per_class}
         rows += tables.published_rows(name, datasets.load(name, classes).published, metrics)
     rows.sort(key=lambda row: row.dataset)
-    shown = {metric.key(k): definitions(k)[metric.key(k)] for metric in (PUBLISHED_MAP, TIE_AWARE_MAP)}
+    shown = {metric.key(k): definitions(k)[metric.key(k)] for metric in (PUBLISHED_MAP, TIE_AWARE_MAP, FULL_MAP)}
     text = tables.markdown(rows, shown)
     folder = output_folder(dump_dir, out, console)
     if folder is None:

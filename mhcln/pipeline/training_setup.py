@@ -71,7 +71,13 @@ def choose_method(loss: str, images: ImageTable) -> MethodSpec:
 
 def solve(data: TrainingData, method: ClosedForm, config: TrainConfig) -> keras.Model:
     """Return the network of a method in closed form; raises UserError if the images do not allow it."""
-    return method.solve(config, data.features.vectors[data.train], data.features.images.labels[data.train])
+    labels = _numbered(data.features.images.labels[data.train])
+    return method.solve(config, data.features.vectors[data.train], labels)
+
+
+def _numbered(labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Number the classes that have training images from 0: codes are laid out for no others."""
+    return np.unique(labels, return_inverse=True)[1].astype(np.int32)
 
 
 def prepare(
@@ -101,6 +107,7 @@ def prepare(
     _check_batch(config.batch_size, len(rows))
     training_vectors, labels = vectors[rows], images.labels[rows]
     _warn_of_images(training_vectors, labels, images.class_names, method.needs_pairs, console)
+    labels = _numbered(labels)
     built = method.build(config, labels, vectors.shape[1])
     return Learner(built, training_vectors, labels, compile_with_xla), validation
 

@@ -9,6 +9,10 @@ WIDTH, HEIGHT = 360, 250
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 12, 36  # margins, in which the labels of the axes stand
 CELL = 19  # side of a cell of the matrix
 LETTER = 6.2  # width that is reserved for a letter of a label
+LINE = 13  # height of a line of text
+COLOURS = (  # of lines, on white: told apart by people of usual colour blindness as far as eight can be (Okabe and Ito)
+    *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#7f7f7f"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,13 +64,66 @@ def curve(title: str, x: Axis, y: Axis, points: Sequence[tuple[float, float]], n
         names: Names of the points, if they have any: such a point gets a dot, which shows its name when pointed at.
     """
     spots = [(_x(x, a), _y(y, b)) for a, b in points]
-    path = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in spots)
     dots = "".join(
         f'<circle class="dot" cx="{a:.1f}" cy="{b:.1f}" r="3.5"><title>{escape(name)}</title></circle>'
         for (a, b), name in zip(spots, names, strict=False)
     )
-    body = f'{_axes(x, y)}<path class="line" d="{path}"/>{dots}'
+    body = f'{_axes(x, y)}<path class="line" d="{_path(spots)}"/>{dots}'
     return _svg(title, WIDTH, HEIGHT, body)
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A line of a chart of several: its name, and points of x, mean and deviation, left to right."""
+
+    name: str
+    points: Sequence[tuple[float, float, float]]
+
+
+def lines(title: str, x_name: str, shown: Sequence[Line]) -> str:
+    """Return a chart of several lines with bands of a deviation, as a picture of its own with names beside it.
+
+    The names stand to the right of the line's end, moved apart where they would overlap, each in the colour of its
+    line; lines beyond the eighth are dashed in the colours of the first.
+    """
+    points = [point for line in shown for point in line.points]
+    x = dataclasses.replace(axis_over([point[0] for point in points]), name=x_name)
+    y = axis_over([edge for _, mean, deviation in points for edge in (mean - deviation, mean + deviation)])
+    ends = sorted((_y(y, line.points[-1][1]), number) for number, line in enumerate(shown))
+    places = dict(zip([number for _, number in ends], _apart([end for end, _ in ends]), strict=True))
+    parts = [_axes(x, y)]
+    for number, line in enumerate(shown):
+        colour = COLOURS[number % len(COLOURS)]
+        upper = [(_x(x, a), _y(y, mean + deviation)) for a, mean, deviation in line.points]
+        lower = [(_x(x, a), _y(y, mean - deviation)) for a, mean, deviation in reversed(line.points)]
+        middle = [(_x(x, a), _y(y, mean)) for a, mean, _ in line.points]
+        dashes = ' stroke-dasharray="4 3"' if number >= len(COLOURS) else ""
+        end, place = middle[-1], places[number]
+        parts.append(f'<path fill="{colour}" fill-opacity="0.08" d="{_path([*upper, *lower])}Z"/>')
+        parts.append(f'<path fill="none" stroke="{colour}" stroke-width="1.6"{dashes} d="{_path(middle)}"/>')
+        parts.append(f'<path stroke="{colour}" d="M{end[0]:.1f} {end[1]:.1f}L{WIDTH - 2} {place:.1f}"/>')
+        parts.append(f'<text fill="{colour}" x="{WIDTH}" y="{place + 4:.1f}">{escape(line.name)}</text>')
+    width = WIDTH + int(max(len(line.name) for line in shown) * LETTER) + 8
+    height = max(HEIGHT, int(max(places.values())) + 12)
+    style = "<style>text{font:11px sans-serif;fill:#555}.grid{stroke:#ddd}path{stroke-linejoin:round}</style>"
+    body = f'{style}<rect width="{width}" height="{height}" fill="#fff"/>{"".join(parts)}'
+    return _svg(title, width, height, body, fixed=True).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+
+
+def _apart(places: Sequence[float]) -> list[float]:
+    """Move rising places down until each is a line of text below the one before, all as near the top as they can be."""
+    moved: list[float] = []
+    for place in places:
+        moved.append(max(place, moved[-1] + LINE if moved else place))
+    excess = max(0.0, moved[-1] - (HEIGHT - BOTTOM)) if moved else 0.0
+    for number in reversed(range(len(moved))):  # those at the end give way upwards as far as there is room
+        limit = moved[number + 1] - LINE if number + 1 < len(moved) else moved[number] - excess
+        moved[number] = max(min(moved[number], limit), TOP + number * LINE)
+    return moved
+
+
+def _path(spots: Sequence[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in spots)
 
 
 def bar(share: float) -> str:

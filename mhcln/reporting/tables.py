@@ -66,7 +66,7 @@ def own_rows(results: Iterable[Results], metrics: Sequence[str], titles: Mapping
 
 
 def published_rows(dataset: str, published: Iterable[Published], metrics: Sequence[str]) -> list[Row]:
-    """Return the rows of results from the literature: one for each method and source.
+    """Return the rows of results from the literature: one for each method, source and protocol.
 
     Args:
         dataset: Name of the data set.
@@ -76,8 +76,8 @@ def published_rows(dataset: str, published: Iterable[Published], metrics: Sequen
     rows: dict[tuple[str, str], Row] = {}
     for entry in published:
         if entry.metric in metrics:
-            row = Row(dataset, entry.method, PUBLISHED, f"source: {entry.source}")
-            rows.setdefault((entry.method, entry.source), row).add(entry.bits, entry.metric, entry.value)
+            row = Row(dataset, entry.method, PUBLISHED, f"source: {entry.source}; {entry.protocol}")
+            rows.setdefault((entry.method, row.note), row).add(entry.bits, entry.metric, entry.value)
     return list(rows.values())
 
 

@@ -1,5 +1,6 @@
 """The charts: ticks are round, points stand where the axes say."""
 
+import itertools
 import re
 
 import pytest
@@ -32,3 +33,14 @@ def test_constant_values_have_an_axis():
         axis = svg.axis_over([value, value])
         assert axis.low < value < axis.high
         assert axis.ticks()
+
+
+def test_lines_have_bands_and_names_that_do_not_overlap():
+    shown = [svg.Line(f"method {n}", [(16, 0.9, 0.01), (64, 0.95 + n * 1e-4, 0.002)]) for n in range(10)]
+    text = svg.lines("t", "bits", shown)
+    places = sorted(float(y) for y in re.findall(r'y="([\d.]+)">method', text))
+    assert len(places) == 10
+    assert all(after - before >= svg.LINE - 0.2 for before, after in itertools.pairwise(places))
+    assert text.startswith('<svg xmlns="http://www.w3.org/2000/svg"')
+    assert text.count("stroke-dasharray") == 10 - len(svg.COLOURS)
+    assert text.count("fill-opacity") == 10

@@ -69,13 +69,13 @@ def test_clean_comes_before_contaminated():
 
 
 def published(value: float = 0.904, **changes) -> Published:
-    entry = Published(method="Paper", metric="mAP@20", bits=32, value=value, source="a journal")
+    entry = Published(method="Paper", metric="mAP@20", bits=32, value=value, source="a journal", protocol="60/40")
     return dataclasses.replace(entry, **changes)
 
 
 def test_published_results_stand_beside_with_their_source():
     rows = tables.published_rows("UCMD", [published(), published(0.8, bits=16), published(metric="mAP@5")], METRICS)
-    assert [(row.method, row.split, row.note) for row in rows] == [("Paper", PUBLISHED, "source: a journal")]
+    assert [(row.method, row.split, row.note) for row in rows] == [("Paper", PUBLISHED, "source: a journal; 60/40")]
     assert rows[0].values == {(32, "mAP@20"): [0.904], (16, "mAP@20"): [0.8]}
 
 
@@ -105,4 +105,4 @@ def test_csv_has_a_line_for_each_row_and_number_of_bits(tmp_path):
         ["UCMD", "MHCLN", "clean", "32", "mAP@20", "0.910000", "0.014142", "2"],
         ["UCMD", "A|B", "as published", "32", "mAP@20", "0.904000", "", "1"],
     ]
-    assert lines[2][8] == "source: a journal"
+    assert lines[2][8] == "source: a journal; 60/40"
