@@ -18,8 +18,9 @@ from mhcln.training.methods.projections import BLOCK, Matrix, require_variation
 from mhcln.training.networks import kernel_network
 from mhcln.training.samplers import check_classes
 
-# Chosen on splits 100 to 103 of UCMD, 32 bits, one view. mAP@20 published / tie-aware 0.9804 / 0.9742 with these; a
-# width of 1 or 4 gave 0.9786 and 0.9799, a ridge of 0.01 or 0.1 0.9799 and 0.9745, no square root 0.9743.
+# Chosen on splits 100 to 103 of UCMD, 32 bits, one view, by tests/benchmarks/constants.py: mAP@20 published / tie-aware
+# 0.9803 / 0.9741 with these; a width of 1 or 4 gave 0.9786 and 0.9803 (0.9732, 0.9739), a ridge of 0.01 or 0.1 0.9798
+# and 0.9748, no square root 0.9743. What else was tried stands in tests/benchmarks/README.md.
 WIDTH = 2.0  # times the median squared distance of two training images: exp(-d² / (2 median))
 RIDGE = 1e-3
 MOST_ANCHORS = 10_000  # training images of which each is an anchor; their kernel takes 800 MB
