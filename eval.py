@@ -4,12 +4,14 @@
     python eval.py --table
     python eval.py --query=photo.jpg
     python eval.py --browse
+    python eval.py --export=served
 
 Every test image is searched in the rest of the test set, as published. Reads `codes.npz` of the run folder; writes
 `results.json`, `results.csv`, `hamming_out/sample_<index>.png` and `report.html` beside it. `--table` compares all
 runs of the dump folder and writes `table.md` and `table.csv`. `--query` searches with images of one's own, `--add` adds
-to what it searches; only these two need TensorFlow. `--browse` makes a page of all images, which searches them in the
-browser. `--out` names another folder for all that is written but `--add`.
+to what it searches. `--browse` makes a page of all images, which searches them in the browser. `--export` hands
+the run to other programs, as a SavedModel or as an index of FAISS. Only queries, additions and the SavedModel need
+TensorFlow. `--out` names another folder for all that is written but by `--add` and `--export`.
 """
 
 import argparse
@@ -20,6 +22,7 @@ from mhcln.evaluation.evaluate import ARCHIVES, DATABASE
 from mhcln.pipeline.browse import BrowseOptions, browse_run
 from mhcln.pipeline.compare import compare_runs
 from mhcln.pipeline.evaluate import EvalOptions, evaluate_run
+from mhcln.pipeline.export_index import INDEX, export_index
 
 MOST_NEIGHBOURS = 10**6
 LARGEST_INTERVAL = 10**9  # queries: of any test set, the first is drawn
@@ -45,8 +48,8 @@ def parser() -> cli.Parser:
     add(
         "--archive",
         choices=(*ARCHIVES, DATABASE),
-        help="which images are searched; if not given, test, or all for --query and --browse; database is that of "
-        "given lists",
+        help="which images are searched; if not given, test, or all for --query, --browse and --export; "
+        "database is that of given lists",
     )
     add("--out", type=cli.path, help="folder to write to, if not the run's, or for --table the dump folder")
     add("--images_dir", type=cli.path, help="folder of the images; if not given, where extraction found them")
@@ -59,9 +62,15 @@ def parser() -> cli.Parser:
     )
     add("--add", type=cli.path, help="hash the features.npz in this folder and add it to what --query searches")
     add(
+        "--export",
+        type=cli.path,
+        help="write for other programs instead: into a folder a SavedModel, encoded images to codes, as TensorFlow "
+        "Serving takes it; to a file that ends in .faiss the codes of --archive, with ids.csv beside it",
+    )
+    add(
         "--model_dir",
         type=cli.path,
-        help="for --query: folder of the backbone; if not given, where extraction found it",
+        help="for --query and --export: folder of the backbone; if not given, where extraction found it",
     )
     add("--device", choices=device.CHOICES, default="auto", help="for --query and --add; auto is a GPU if there is one")
     return parser
@@ -72,6 +81,8 @@ def main(flags: argparse.Namespace, console: Console) -> None:
     searching = flags.query is not None or flags.add is not None
     if flags.table and (searching or flags.browse or flags.run_name is not None):
         raise UserError("--table is over all runs of the dump folder; leave --run_name, --query and --add out")
+    if flags.export is not None and (searching or flags.table or flags.browse or flags.out is not None):
+        raise UserError("--export does nothing else; leave --table, --browse, --query, --add and --out out")
     if flags.table:
         compare_runs(flags.dump_dir, flags.k, flags.archive or EvalOptions.archive, flags.out, console)
         return
@@ -81,7 +92,9 @@ def main(flags: argparse.Namespace, console: Console) -> None:
         raise UserError(f"--images_dir={flags.images_dir} is not a folder; give the one that holds the class folders")
     if flags.out is not None and flags.add is not None and flags.query is None:
         raise UserError("--add writes into the run; leave --out out")
-    if searching:
+    if flags.export is not None:
+        _export(flags, console)
+    elif searching:
         from mhcln.pipeline.search import SearchOptions, search  # keeps the rooms that need TensorFlow out of the rest
 
         search_options = SearchOptions(
@@ -104,6 +117,19 @@ def main(flags: argparse.Namespace, console: Console) -> None:
         archive = flags.archive or EvalOptions.archive
         options = EvalOptions(flags.k, archive, flags.interval, flags.images_dir, flags.out)
         evaluate_run(flags.dump_dir, flags.run_name, options, console)
+
+
+def _export(flags: argparse.Namespace, console: Console) -> None:
+    """Write the index or the model that `--export` names."""
+    if flags.export.suffix == INDEX:
+        which = flags.archive or "all"
+        export_index(flags.dump_dir, flags.run_name, flags.export, which, flags.images_dir, console)
+        return
+    from mhcln.pipeline.export_model import export_model  # needs TensorFlow
+
+    if flags.archive is not None:
+        raise UserError("--archive is of an index; leave it out, or end --export in .faiss")
+    export_model(flags.dump_dir, flags.run_name, flags.export, flags.model_dir, console)
 
 
 if __name__ == "__main__":

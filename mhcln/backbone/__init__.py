@@ -6,6 +6,7 @@
 - `loader`: decodes image files in threads, into batches.
 - `aligned`: arrays that TensorFlow reads without a copy.
 - `describe`: runs the network on these batches.
+- `encoded`: encoded images to features in one graph, for a server.
 - `layers`: a network as a list of layers, and changes of that list that keep what it computes.
 - `frozen_graph`: the layers of the 2015 graph of the paper.
 - `graph_file`: the bytes of that graph, from a plain, a gzipped or Google's `.tgz` file.

@@ -10,6 +10,8 @@ scripts and the package's front door import this one.
 - `evaluate`: a run's codes to `results.json`, pictures and `report.html`.
 - `costs`: what hashing costs: features and activations beside the codes, under the same evaluation.
 - `browse`: a run's archive to a page that is searched in the browser.
+- `export_model`: a run to a SavedModel, which turns encoded images into codes.
+- `export_index`: a run's archive to an index of FAISS.
 - `compare`: all runs of a dump folder to one table.
 - `outputs`: where an evaluation, a table or a query writes: beside the run, elsewhere, or nowhere.
 - `query_features`: features made elsewhere, to search with.

@@ -77,13 +77,17 @@ class Hasher:
         Raises:
             UserError: The vectors are not as wide as the network takes them.
         """
+        self.check_width(vectors.shape[1], source)
+        return activations(self.network, vectors)
+
+    def check_width(self, found: int, source: str) -> None:
+        """Raise UserError if `source` gives features of another width than the network takes."""
         width = self.network.input_shape[1]
-        if vectors.shape[1] != width:
+        if found != width:
             raise UserError(
-                f"{source} gives features of width {vectors.shape[1]}, the model takes {width}; "
+                f"{source} gives features of width {found}, the model takes {width}; "
                 "extract them with the backbone that the run was trained on"
             )
-        return activations(self.network, vectors)
 
     def encode(self, vectors: NDArray[np.float32], source: str = "this array") -> NDArray[np.uint8]:
         """Return packed codes `[n, ceil(K / 8)] uint8` of feature vectors; arguments as those of `activations`."""

@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import os
+import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -39,12 +40,12 @@ class NotWritableError(UserError):
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Write a file whole or not at all: written under another name, renamed when the block ends well.
+    """Write a file, or a new folder, whole or not at all: under another name, renamed when the block ends well.
 
-    The file and its folder are synced, so that after a power cut there is the old file or the new one, never a part.
+    It and its folder are synced, so that after a power cut there is the old file or the new one, never a part.
 
     Args:
-        path: The file to write or replace.
+        path: The file to write or replace, or the folder to make.
 
     Yields:
         The path beside `path` to write to. It keeps the ending, since Keras chooses the format by it.
@@ -52,13 +53,29 @@ def replacing(path: Path) -> Iterator[Path]:
     part = path.with_name(PART + path.name)
     try:
         yield part
-        _sync(part)
+        _sync_all(part)
         part.replace(path)
         _sync_folder(path.parent)
     except BaseException:
         with contextlib.suppress(OSError):
-            part.unlink()
+            _remove(part)
         raise
+
+
+def _remove(part: Path) -> None:
+    if part.is_dir():
+        shutil.rmtree(part)
+    else:
+        part.unlink()
+
+
+def _sync_all(path: Path) -> None:
+    if path.is_dir():
+        for inner in path.iterdir():
+            _sync_all(inner)
+        _sync_folder(path)
+    else:
+        _sync(path)
 
 
 def _sync(path: Path) -> None:
@@ -104,7 +121,7 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
                 f"{folder}: another process is writing here; wait until it ends or choose another folder"
             ) from None
         for part in folder.glob(PART + "*"):
-            part.unlink()
+            _remove(part)
         yield
 
 
