@@ -10,7 +10,10 @@ from mhcln.data import splits
 from mhcln.evaluation.definitions import definitions, metric_names, shared_names
 from mhcln.hamming.codes import pack, unpack
 from mhcln.storage import formats, layout, source
-from mhcln.storage.formats import Codes, Features, ImageTable
+from mhcln.storage.archive import ArchivePart
+from mhcln.storage.files import write_npz
+from mhcln.storage.formats import Addition, Codes, Features, ImageTable
+from mhcln.storage.paths import PathTable
 from mhcln.storage.results import Results
 from mhcln.storage.run_record import Outcome, RunInputs, RunRecord, TrainConfig
 
@@ -55,6 +58,20 @@ def write_run(dump_dir: Path, name: str = "K8", run: dict[str, object] | None = 
         content = record(TrainConfig(bits=codes.bits)).to_json()
         source.write_json_content(folder / layout.RUN, {**content, **run})
     return codes
+
+
+def write_old_addition(path: Path, content: Addition, **changes) -> None:
+    """Write an addition to an archive as earlier versions did."""
+    arrays = {
+        name: np.array(value, np.str_) if isinstance(value, list) else value for name, value in vars(content).items()
+    }
+    write_npz(path, {**arrays, **changes, "format": np.int64(source.FORMAT)})
+
+
+def archive_part(codes, paths: list[str], images_dir: str = "/images", **changes) -> ArchivePart:
+    """Images that can be searched; without classes if `labels` and `class_names` are not given."""
+    values = {"labels": np.full(len(paths), -1, np.int32), "class_names": [], **changes}
+    return ArchivePart(codes=codes, paths=PathTable.of(paths), images_dir=images_dir, **values)
 
 
 def write_images(folder: Path, codes: Codes) -> None:

@@ -7,6 +7,6 @@ padded with zero bits, which add no distance.
 - `index`: `Index(codes).search(queries, k)`, the entrance for all searches.
 - `layouts`: the two ways in which an archive is laid out for search, and what is cheaper when.
 - `scan`: the comparison of queries with every code of an archive.
-- `ordered`: the k nearest, equals ordered by the activations that the codes were cut from.
+- `ordered`: the k nearest in parts that are laid out once, equals ordered by the activations that they were cut from.
 - `top_k`: the k best rows of many queries, kept while a search goes on.
 """

@@ -5,6 +5,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mhcln.console import Console, UserError
 from mhcln.data import datasets
@@ -16,10 +17,12 @@ from mhcln.reporting import page
 from mhcln.reporting.browse import BrowsePage, render
 from mhcln.reporting.sheets import write_sheets
 from mhcln.storage import layout, runs
-from mhcln.storage.archive import Archive, load_archive
+from mhcln.storage.archive import Archive, ArchivePart, load_archive
 from mhcln.storage.files import locked, write_text
 from mhcln.storage.results import read_results
 from mhcln.storage.runs import Run
+
+MOST_IMAGES = 1_000_000  # a page of about 80 MB with 32 bits, 120 MB with 64, and 10,000 files of thumbnails
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +56,11 @@ def browse_run(dump_dir: Path, run_name: str | None, options: BrowseOptions, con
     require_no_other_run(options.out, run.folder)
     class_names = datasets.display_names(run.inputs.dataset, run.codes.class_names)
     archive = load_archive(run, options.archive, class_names, options.images_dir)
+    if len(archive) > MOST_IMAGES:
+        raise UserError(
+            f"{run.folder} has {len(archive):,} images in --archive={options.archive}, a page holds {MOST_IMAGES:,} at "
+            "most; browse its own with --archive=test or train, or search with --query"
+        )
     index = index_of(archive, console)
     parent = options.out or run.folder
     folder = output_folder(run.folder / layout.BROWSE, parent / layout.BROWSE if options.out else None, console)
@@ -66,12 +74,11 @@ def browse_run(dump_dir: Path, run_name: str | None, options: BrowseOptions, con
         content = BrowsePage(
             title=f"{run.inputs.dataset or 'Unknown data set'}, {run.folder.name}",
             archive=archive,
-            levels=index.levels,
-            known=index.known,
+            levels=[part.levels_by_row() for part in index.parts],
             sheets=sheets,
             scores=scores,
             score_name=score_name,
-            lonlat=archive.lonlat[:, 0],
+            lonlat=np.concatenate([_centres(part) for part in archive.parts]),
             report=report.is_file(),
         )
         write_text(folder / layout.BROWSE_PAGE, render(content))
@@ -84,6 +91,11 @@ def browse_run(dump_dir: Path, run_name: str | None, options: BrowseOptions, con
     console.say(f"{len(archive):,} images to browse: {folder / layout.BROWSE_PAGE}")
 
 
+def _centres(part: ArchivePart) -> NDArray[np.float64]:
+    """Return `[n, 2]` degrees of the centres of images, NaN where they are not known."""
+    return part.lonlat[:, 0] if len(part.lonlat) else np.full((len(part), 2), np.nan)
+
+
 def _scores(run: Run, folder: Path, archive: Archive, console: Console) -> tuple[dict[int, float], str]:
     """Return the average precision of each query of the last evaluation by its row of the archive, and its name."""
     path = folder / layout.QUERY_RESULTS
@@ -94,8 +106,7 @@ def _scores(run: Run, folder: Path, archive: Archive, console: Console) -> tuple
         console.warn(f"{path} is of other codes and left out; make it again with {layout.EVALUATE}")
         return {}, ""
     tests = [path for path, side in zip(run.codes.paths, run.codes.split, strict=True) if side == "test"]
-    own = np.flatnonzero(archive.folders == 0).tolist()
-    row_of = {archive.paths[row]: row for row in own}
+    row_of = {path: row for row, path in enumerate(archive.parts[0].paths)}  # the run's own come first
     try:
         with path.open(encoding="utf-8", newline="") as lines:
             header, *rows = csv.reader(lines)

@@ -1,36 +1,29 @@
 """What is searched with, and in what: the images that `--query` names, and the index of an archive."""
 
-import collections
 import dataclasses
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from mhcln.console import Console, UserError, user_path
 from mhcln.data import folders
-from mhcln.hamming.ordered import OrderedIndex, quantise
+from mhcln.hamming.ordered import OrderedIndex
+from mhcln.pipeline.additions import laid_out
 from mhcln.storage import layout
 from mhcln.storage.archive import Archive
 
 
 def index_of(archive: Archive, console: Console) -> OrderedIndex:
     """Return the index of an archive; it is said once if activations of images are not known."""
-    levels = np.zeros((len(archive), archive.bits), np.uint8)
-    known = np.zeros(len(archive), bool)
-    for number, activations in enumerate(archive.activations):
-        if activations is not None:
-            rows = archive.folders == number
-            levels[rows], known[rows] = quantise(activations), True
-    unknown = len(archive) - np.count_nonzero(known)
+    parts = [laid_out(part) for part in archive.parts]
+    unknown = sum(len(part.rows) for part in parts if part.levels is None)
     if unknown:
         console.warn(
             f"{unknown:,} of {len(archive):,} images have no activations, and come last, in storage order, among those "
             f"at equal distance; images that an earlier version added can be added again with {layout.ADD}"
         )
-    return OrderedIndex(archive.codes, levels, known)
+    return OrderedIndex(parts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,21 +48,19 @@ def find_queries(query: str, archive: Archive) -> list[Query]:
     path = user_path(query)
     if query and query != "-" and path.is_dir():
         return [Query(path / image) for image in folders.scan_unlabelled(path).paths]
-    rows = collections.defaultdict(list)
-    for row, stored in enumerate(archive.paths):
-        rows[stored].append(row)
     if query == "-":
         lines = sys.stdin.buffer if sys.stdin else ()  # a process without standard input has None
         names = [os.fsdecode(line.strip()) for line in lines if line.strip()]
         if not names:
             raise UserError("--query=- found no path on standard input; give one image path a line")
-        return [_query_of(name, rows.get(name, []), archive) for name in names]
-    if query not in rows and not path.is_file():
+        return [_query_of(name, archive.rows_of(name), archive) for name in names]
+    rows = archive.rows_of(query)
+    if not rows and not path.is_file():
         raise UserError(
             f"--query={query} is neither an image nor a folder of images; give the path of one, of a .npz, or of an "
-            f"image of the archive, such as {archive.paths[0]}"
+            f"image of the archive, such as {archive.path_of(0)}"
         )
-    return [_query_of(query, rows.get(query, []), archive)]
+    return [_query_of(query, rows, archive)]
 
 
 def _query_of(name: str, rows: Sequence[int], archive: Archive) -> Query:

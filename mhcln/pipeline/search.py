@@ -15,7 +15,8 @@ from mhcln.data.images import ImageError
 from mhcln.data.reading import Reading
 from mhcln.device import explained, open_device
 from mhcln.hamming.codes import binarise, pack
-from mhcln.hamming.ordered import Point, point_of
+from mhcln.hamming.ordered import Point, point_of, quantise
+from mhcln.pipeline.additions import SHARD_IMAGES, ArchiveWriter, Hashed
 from mhcln.pipeline.evaluate import open_run
 from mhcln.pipeline.hasher import Hasher, load_network
 from mhcln.pipeline.outputs import output_folder, require_no_other_run
@@ -23,10 +24,10 @@ from mhcln.pipeline.queries import Query, find_queries, index_of
 from mhcln.pipeline.query_features import features_file, read_of_same_maker
 from mhcln.reporting import geojson, neighbours
 from mhcln.reporting.neighbours import Neighbours
-from mhcln.storage import formats, layout, runs
-from mhcln.storage.archive import Archive, addition_path, load_archive
+from mhcln.storage import layout, runs
+from mhcln.storage.archive import Archive, load_archive
 from mhcln.storage.files import locked, write_json, write_text
-from mhcln.storage.formats import Addition, Features
+from mhcln.storage.formats import Features, ImageTable
 from mhcln.storage.runs import Run
 
 
@@ -91,24 +92,34 @@ def add_images(run: Run, added_dir: Path, device: str, console: Console) -> None
     images = features.images
     folder = added_dir.parent if added_dir.suffix == ".npz" else added_dir
     open_device(device, console)
-    activations = Hasher(load_network(run)).activations(features.vectors, f"the backbone of {added_dir}")
-    addition = Addition(
+    hasher = Hasher(load_network(run))
+    with locked(run.folder / layout.ARCHIVES):
+        writer = ArchiveWriter(run)
+        name = writer.name_of(layout.stem(folder.resolve().name), images.images_dir)
+        replaced = writer.has(name)
+        writer.remove(name)
+        if images.images_dir:  # else nothing says that an image of the same path is the same
+            writer.remove_images(images.images_dir, set(images.paths).__contains__)
+        for start in range(0, len(images), SHARD_IMAGES):
+            rows = slice(start, start + SHARD_IMAGES)
+            activations = hasher.activations(features.vectors[rows], f"the backbone of {added_dir}")
+            writer.append(name, images.images_dir, _hashed_features(images, rows, activations))
+        writer.commit()
+    where = f"{run.folder / layout.ARCHIVES}, {name}"
+    console.say(f"{len(images):,} images {'replace those in' if replaced else 'added to'} {where}")
+
+
+def _hashed_features(images: ImageTable, rows: slice, activations: NDArray[np.float32]) -> Hashed:
+    return Hashed(
         codes=pack(binarise(activations)),
-        bits=run.codes.bits,
-        labels=images.labels,
-        paths=images.paths,
+        levels=quantise(activations),
+        labels=images.labels[rows],
+        paths=images.paths[rows],
         class_names=datasets.display_names(images.dataset, images.class_names),
-        images_dir=images.images_dir,
-        extractor=images.extractor,
-        model_sha256=run.files[layout.MODEL],
-        activations=activations,
-        lonlat=images.lonlat,
+        stamps=images.stamps[rows] if images.stamps.shape == (len(images), 3) else images.stamps[:0],
+        lonlat=images.lonlat[rows],
+        float_scale=images.float_scale,
     )
-    path = addition_path(run.folder, folder.resolve().name, images.images_dir)
-    with locked(path.parent):
-        replaced = path.exists()
-        formats.write_addition(path, addition)
-    console.say(f"{len(images):,} images {'replace those in' if replaced else 'added as'} {path}")
 
 
 def query_images(run: Run, options: SearchOptions, console: Console) -> None:

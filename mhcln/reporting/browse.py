@@ -4,7 +4,7 @@ import base64
 import dataclasses
 import json
 import os.path
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
@@ -27,8 +27,8 @@ class BrowsePage:
     Attributes:
         title: Its heading.
         archive: The images.
-        levels: `[n, K] uint8`, by which equal codes are ordered (`mhcln.hamming.ordered`).
-        known: `[n]` whether the levels of an image are known.
+        levels: For each part of the archive `[n, K] uint8`, by which equal codes are ordered (`mhcln.hamming.ordered`);
+            None if they are not known.
         sheets: Names of the thumbnails' sheets, of 100 images each.
         scores: Average precision of the rows that were queries of an evaluation.
         score_name: What that is, such as "AP@20".
@@ -38,8 +38,7 @@ class BrowsePage:
 
     title: str
     archive: Archive
-    levels: NDArray[np.uint8]
-    known: NDArray[np.bool_]
+    levels: Sequence[NDArray[np.uint8] | None]
     sheets: Sequence[str]
     scores: Mapping[int, float]
     score_name: str = ""
@@ -63,26 +62,30 @@ def render(content: BrowsePage) -> str:
 
 def _data(content: BrowsePage) -> dict[str, object]:
     archive = content.archive
-    n, width = archive.codes.shape
-    codes = np.pad(archive.codes, [(0, 0), (0, -width % 4)])  # whole words of 32 bits
-    first = np.searchsorted(archive.folders, np.arange(len(archive.images_dirs)))
+    codes = np.concatenate([part.codes for part in archive.parts])
+    codes = np.pad(codes, [(0, 0), (0, -codes.shape[1] % 4)])  # whole words of 32 bits
     parts = [
         {
-            "first": int(row),
-            "folder": Path(folder).resolve().as_uri() if folder else "",
-            "known": bool(row < n and content.known[row]),
+            "first": first,
+            "folder": Path(part.images_dir).resolve().as_uri() if part.images_dir else "",
+            "known": levels is not None,
         }
-        for row, folder in zip(first, archive.images_dirs, strict=True)
+        for first, part, levels in zip(archive.starts.tolist(), archive.parts, content.levels, strict=False)
     ]
+    unknown = (np.zeros((len(part), archive.bits), np.uint8) for part in archive.parts)
+    levels = [blank if each is None else each for blank, each in zip(unknown, content.levels, strict=True)]
+    labels, class_names = archive.classes()
     return {
         "bits": archive.bits,
         "report": content.report,
-        "classes": archive.class_names,
-        "labels": _encoded(archive.labels.astype("<i4")),
-        "paths": list(_shortened(archive.paths)),
+        "classes": class_names,
+        "labels": _encoded(labels.astype("<i4")),
+        "paths": list(_shortened(path for part in archive.parts for path in part.paths)),
         "parts": parts,
         "codes": _encoded(codes),
-        "levels": _encoded(content.levels) if content.known.any() else "",
+        "levels": _encoded(np.concatenate(levels))
+        if any(each is not None and len(each) for each in content.levels)
+        else "",
         "sheets": list(content.sheets),
         "scoreName": content.score_name,
         "scores": [[row, round(score, 6)] for row, score in content.scores.items()],
@@ -102,7 +105,7 @@ def _places(lonlat: NDArray[np.float64] | None) -> str:
     return _encoded(np.where(known, np.rint(np.where(known, lonlat, 0) * DEGREE), NOWHERE).astype("<i4"))
 
 
-def _shortened(paths: Sequence[str]) -> Iterator[int | str]:
+def _shortened(paths: Iterable[str]) -> Iterator[int | str]:
     """Yield for each path how many letters it shares with the one before, and the others.
 
     Worked: "beach/1.tif", "beach/12.tif" give 0, "beach/1.tif", 7, "2.tif". Letters of which JavaScript counts two are

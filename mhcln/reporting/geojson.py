@@ -30,7 +30,7 @@ def collection(found: Neighbours, archive: Archive) -> str:
                 "rank": rank,
                 "distance": distance,
                 "class": archive.class_of(row) or None,
-                "path": archive.paths[row],
+                "path": archive.path_of(row),
             },
         }
         for rank, (row, distance, place) in enumerate(

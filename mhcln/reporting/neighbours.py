@@ -63,7 +63,7 @@ def table(found: Neighbours, archive: Archive) -> list[str]:
     width = max(map(len, [*classes, "class"]))
     lines = [shown(str(found.query)), f"  rank  distance  {'class':{width}}  path"]
     for rank, (row, distance, name) in enumerate(zip(rows, found.distances, classes, strict=True), 1):
-        lines.append(f"  {rank:4}  {distance:8}  {name:{width}}  {archive.paths[row]}")
+        lines.append(f"  {rank:4}  {distance:8}  {name:{width}}  {archive.path_of(row)}")
     if cut := found.cut:
         lines.append(f"  {cut['images']:,} images at distance {cut['distance']}, {cut['shown']:,} shown")
     return lines
@@ -76,7 +76,7 @@ def to_json(found: Neighbours, archive: Archive, run_name: str) -> dict[str, obj
             "rank": rank,
             "distance": distance,
             "class": archive.class_of(row) or None,
-            "path": archive.paths[row],
+            "path": archive.path_of(row),
             "images_dir": archive.images_dir_of(row),
             **_place(archive, row),
         }

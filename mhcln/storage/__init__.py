@@ -7,11 +7,12 @@ In come dataclasses of arrays and settings, out come files; and back. What the n
 - `npz`, `zip_members`: the arrays of a `.npz`, read without trusting what it claims.
 - `keras_file`: the layers and weights of a file of Keras, read without Keras.
 - `source`: a file while it is read: its format, and its content as a checked dataclass.
-- `formats`: what `features.npz`, `split.npz`, `codes.npz`, `activations.npz` and additions hold.
+- `formats`: what `features.npz`, `split.npz`, `codes.npz`, `activations.npz` and additions of earlier versions hold.
 - `run_record`, `runs`: what a training run depends on (`run.json`), and the folder of a finished run.
 - `results`: `results.json`.
 - `saver`: writes files in a thread of its own.
 - `checkpoints`, `partial_features`: unfinished training and extraction, to be continued.
 - `vectors`: the features and activations that a run's codes stand for.
 - `archive`: the codes that a query is compared with.
+- `archive_shards`, `paths`: those that were added to a run: mapped files with one manifest; and very many paths.
 """

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ from numpy.typing import NDArray
 
 from mhcln.console import UserError
 from mhcln.storage import formats, layout
+from mhcln.storage.archive_shards import Shard, ShardEntry, read_entries, read_shard
 from mhcln.storage.files import PART
 from mhcln.storage.formats import Addition
+from mhcln.storage.paths import PathTable
 from mhcln.storage.runs import Run
 from mhcln.storage.vectors import UnavailableError, activations_of
 
@@ -19,55 +22,99 @@ Activations = NDArray[np.float32]
 
 
 @dataclasses.dataclass(frozen=True)
-class Archive:
-    """Images that can be searched, row by row in storage order.
+class ArchivePart:
+    """Images of one folder that can be searched, in storage order.
 
     Attributes:
         codes: `[n, ceil(bits / 8)] uint8`, packed.
-        bits: Bits of a code.
         labels: `[n]`, numbers into `class_names`; -1 for an image without a class.
-        paths: Path of each image, relative to its folder.
-        folders: `[n]`, numbers into `images_dirs`.
-        images_dirs: Folders that the paths start from.
+        paths: Path of each image, relative to the folder.
+        images_dir: The folder.
         class_names: Names of the classes, for people.
-        activations: What the codes were cut from: `[m, bits]` for the m images of each folder, None if nothing says it.
-        lonlat: Where the images lie, as in `mhcln.storage.formats.ImageTable`.
+        lonlat: Where the images lie, as in `mhcln.storage.features_file.ImageTable`.
+        activations: What the codes were cut from, `[n, bits]`; None if nothing says it, or `shard` does.
+        shard: The shard that holds the images, and by which codes they are searched; None if they are in no shard.
     """
 
     codes: NDArray[np.uint8]
-    bits: int
     labels: NDArray[np.int32]
-    paths: list[str]
-    folders: NDArray[np.int32]
-    images_dirs: list[str]
+    paths: PathTable
+    images_dir: str
     class_names: list[str]
-    activations: Sequence[Activations | None] = ()
     lonlat: NDArray[np.float64] = dataclasses.field(default_factory=formats.no_lonlat)
+    activations: Activations | None = None
+    shard: Shard | None = None
 
     def __len__(self) -> int:
         return len(self.codes)
 
+
+@dataclasses.dataclass(frozen=True)
+class Archive:
+    """Images that can be searched, numbered through all parts in storage order.
+
+    Attributes:
+        parts: The images.
+        bits: Bits of a code.
+    """
+
+    parts: Sequence[ArchivePart]
+    bits: int
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @cached_property
+    def starts(self) -> NDArray[np.int64]:
+        """First row of each part, and the number of rows."""
+        return np.cumsum([0, *map(len, self.parts)])
+
     def class_of(self, row: int) -> str:
         """Return the name of an image's class, "" if it has none."""
-        label = int(self.labels[row])
-        return self.class_names[label] if label >= 0 else ""
+        part, place = self._place_of(row)
+        label = int(part.labels[place])
+        return part.class_names[label] if label >= 0 else ""
 
     def images_dir_of(self, row: int) -> str:
         """Return the folder that the path of an image starts from."""
-        return self.images_dirs[int(self.folders[row])]
+        return self._place_of(row)[0].images_dir
 
     def lonlat_of(self, row: int) -> NDArray[np.float64] | None:
         """Return `[5, 2]` degrees of an image's centre and corners, None if they are not known."""
-        known = len(self.lonlat) and np.isfinite(self.lonlat[row]).all()
-        return self.lonlat[row] if known else None
+        part, place = self._place_of(row)
+        known = len(part.lonlat) and np.isfinite(part.lonlat[place]).all()
+        return part.lonlat[place] if known else None
+
+    def path_of(self, row: int) -> str:
+        """Return the path of an image, relative to its folder."""
+        part, place = self._place_of(row)
+        return part.paths[place]
 
     def file_of(self, row: int) -> Path:
         """Return where an image lies."""
-        return Path(self.images_dir_of(row)) / self.paths[row]
+        return Path(self.images_dir_of(row)) / self.path_of(row)
+
+    def rows_of(self, path: str) -> list[int]:
+        """Return the rows of all images with a path."""
+        starts = self.starts.tolist()
+        parts = zip(starts, self.parts, strict=False)
+        return [start + row for start, part in parts for row in part.paths.rows_of(path)]
+
+    def classes(self) -> tuple[NDArray[np.int32], list[str]]:
+        """Return the labels `[n]` of all images as numbers into one list of class names, and that list."""
+        names = list(dict.fromkeys(name for part in self.parts for name in part.class_names))
+        number_of = {name: number for number, name in enumerate(names)}
+        numbers = [np.array([*(number_of[name] for name in part.class_names), -1], np.int32) for part in self.parts]
+        merged = [new[part.labels] for new, part in zip(numbers, self.parts, strict=True)]
+        return np.concatenate(merged), names
+
+    def _place_of(self, row: int) -> tuple[ArchivePart, int]:
+        number = int(np.searchsorted(self.starts, row, side="right")) - 1
+        return self.parts[number], row - int(self.starts[number])
 
 
 def load_archive(run: Run, which: str, class_names: list[str], images_dir: Path | None = None) -> Archive:
-    """Read the archive of a run.
+    """Open the archive of a run.
 
     Args:
         run: The run.
@@ -76,43 +123,24 @@ def load_archive(run: Run, which: str, class_names: list[str], images_dir: Path 
         images_dir: Where the run's images are now, if not where they were.
 
     Raises:
-        UserError: The archive is empty, or an addition is damaged or was made by another model.
+        UserError: The archive is empty, or an addition is missing or damaged, or was made by another model.
     """
     codes = run.codes
     rows = codes.rows_of(which)
-    parts = [
-        Addition(
-            codes=codes.codes[rows],
-            bits=codes.bits,
-            labels=codes.labels[rows],
-            paths=[codes.paths[row] for row in rows],
-            class_names=class_names,
-            images_dir=str(images_dir or run.inputs.images_dir or ""),
-            extractor=run.inputs.extractor or "",
-            model_sha256=run.files.get(layout.MODEL, ""),
-            lonlat=_filled(codes.lonlat, len(codes.paths))[rows],
-        )
-    ]
-    activations: list[Activations | None] = [_activations_of(run, rows)]
-    if which == "all":
-        parts += [_read_addition(path, run) for path in _addition_paths(run.folder)]
-        activations += [part.activations if part.activations.size else None for part in parts[1:]]
-    sizes = [len(part.paths) for part in parts]
-    if not sum(sizes):
+    own = ArchivePart(
+        codes=codes.codes[rows],
+        labels=codes.labels[rows],
+        paths=PathTable.of([codes.paths[row] for row in rows]),
+        images_dir=str(images_dir or run.inputs.images_dir or ""),
+        class_names=class_names,
+        lonlat=codes.lonlat[rows] if len(codes.lonlat) else codes.lonlat,
+        activations=_activations_of(run, rows),
+    )
+    archive = Archive([own, *(_added(run) if which == "all" else ())], codes.bits)
+    if not len(archive):
         advice = f"add images with {layout.ADD}" if which == "all" else "choose another --archive"
         raise UserError(f"{run.folder} has no images in --archive={which}; {advice}")
-    labels, names = _merge_classes(parts)
-    return Archive(
-        codes=np.concatenate([part.codes for part in parts]),
-        bits=codes.bits,
-        labels=labels,
-        paths=list(itertools.chain.from_iterable(part.paths for part in parts)),
-        folders=np.repeat(np.arange(len(parts), dtype=np.int32), sizes),
-        images_dirs=[part.images_dir for part in parts],
-        class_names=names,
-        activations=activations,
-        lonlat=np.concatenate([_filled(part.lonlat, len(part.paths)) for part in parts]),
-    )
+    return archive
 
 
 def _activations_of(run: Run, rows: NDArray[np.int64]) -> Activations | None:
@@ -122,35 +150,68 @@ def _activations_of(run: Run, rows: NDArray[np.int64]) -> Activations | None:
         return None
 
 
-def _filled(lonlat: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    """Return where `n` images lie, NaN for each if nothing is known of any."""
-    return lonlat if len(lonlat) else np.full((n, 5, 2), np.nan)
+def _added(run: Run) -> list[ArchivePart]:
+    """Return what was added to the archive of a run, in the order of the names of the additions."""
+    while True:
+        entries = read_entries(run)
+        try:
+            parts = [(entry.source, _part_of_shard(entry, read_shard(run, entry))) for entry in entries]
+            break
+        except UserError:
+            if read_entries(run) == entries:  # else another process has just replaced what was named here
+                raise
+    taken_over = {entry.source for entry in entries}
+    # a name of both is one that a process was killed at between its last two steps: `mhcln.pipeline.additions`
+    old = [path for path in addition_paths(run.folder) if path.stem not in taken_over]
+    parts += [(path.stem, _part_of_addition(read_own_addition(path, run))) for path in old]
+    return [part for _, part in sorted(parts, key=lambda part: part[0])]
 
 
-def addition_path(run_dir: Path, name: str, images_dir: str) -> Path:
-    """Return where a run keeps an addition: by `name`, numbered if that file holds images of another folder.
+def _part_of_shard(entry: ShardEntry, shard: Shard) -> ArchivePart:
+    return ArchivePart(
+        codes=shard.codes,
+        labels=shard.labels,
+        paths=shard.paths,
+        images_dir=entry.images_dir,
+        class_names=entry.class_names,
+        lonlat=shard.lonlat,
+        shard=shard,
+    )
 
-    A damaged file is replaced, as the message about it advises.
+
+def _part_of_addition(added: Addition) -> ArchivePart:
+    return ArchivePart(
+        codes=added.codes,
+        labels=added.labels,
+        paths=PathTable.of(added.paths),
+        images_dir=added.images_dir,
+        class_names=added.class_names,
+        lonlat=added.lonlat,
+        activations=added.activations if added.activations.size else None,
+    )
+
+
+def addition_name(stem: str, images_dir_of: dict[str, str | None], images_dir: str) -> str:
+    """Return the name of an addition: `stem`, numbered if an addition of that name is of another folder.
+
+    Args:
+        stem: The name that is wanted.
+        images_dir_of: Folder of the images of each addition; None of a damaged one, which may be replaced as the
+            message about it advises.
+        images_dir: Folder of the images that are added.
     """
-    stem = layout.stem(name)
     names = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
-    paths = (run_dir / layout.ARCHIVES / f"{each}.npz" for each in names)
-    return next(path for path in paths if not path.exists() or _images_dir_of(path) in (images_dir, None))
+    return next(name for name in names if images_dir_of.get(name, images_dir) in (images_dir, None))
 
 
-def _images_dir_of(path: Path) -> str | None:
-    try:
-        return formats.read_addition(path).images_dir
-    except UserError:
-        return None
-
-
-def _addition_paths(run_dir: Path) -> list[Path]:
+def addition_paths(run_dir: Path) -> list[Path]:
+    """Return the files of additions that earlier versions made, one for each, sorted by name."""
     # what a killed --add left half-written is not an addition
     return sorted(path for path in (run_dir / layout.ARCHIVES).glob("*.npz") if not path.name.startswith(PART))
 
 
-def _read_addition(path: Path, run: Run) -> Addition:
+def read_own_addition(path: Path, run: Run) -> Addition:
+    """Read an addition that an earlier version made; raises UserError if it is damaged, or of another model."""
     added = formats.read_addition(path)
     extractor = run.inputs.extractor
     if added.bits != run.codes.bits:
@@ -162,12 +223,3 @@ def _read_addition(path: Path, run: Run) -> Addition:
     else:
         return added
     raise UserError(f"{path} holds {what}; remove it, or add its images again with {layout.ADD}")
-
-
-def _merge_classes(parts: list[Addition]) -> tuple[NDArray[np.int32], list[str]]:
-    """Number the labels of all parts into one list of class names, in which equal names are one class."""
-    names = list(dict.fromkeys(name for part in parts for name in part.class_names))
-    number_of = {name: number for number, name in enumerate(names)}
-    numbers = [np.array([*(number_of[name] for name in part.class_names), -1], np.int32) for part in parts]
-    merged = [new[part.labels] for new, part in zip(numbers, parts, strict=True)]
-    return np.concatenate(merged), names

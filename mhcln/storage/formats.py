@@ -158,7 +158,7 @@ class Activations:
 
 @dataclasses.dataclass(frozen=True)
 class Addition:
-    """The content of `archives/<name>.npz` of a run folder: codes of images that were added to its archive.
+    """The content of `archives/<name>.npz`, in which earlier versions kept images that were added to an archive.
 
     `labels` are -1 and `class_names` empty for images without classes. `extractor` and `model_sha256` say what made
     the codes. `activations` are what they were cut from, `[n, K]`; empty in files of earlier versions.
@@ -315,13 +315,8 @@ def read_activations(run_dir: Path, bits: int) -> Activations | None:
     return Activations(values, paths.tolist())
 
 
-def write_addition(path: Path, content: Addition) -> None:
-    """Write an addition to the archive of a training run."""
-    _write(path, vars(content))
-
-
 def read_addition(path: Path) -> Addition:
-    """Read an addition to the archive of a training run; raises UserError if it is missing or damaged."""
+    """Read an addition that an earlier version made; raises UserError if it is missing or damaged."""
     source = Source(path, layout.ADD)
     content = source.read(Addition)
     _require_codes(source, content)

@@ -22,6 +22,7 @@ GENERATE = "dataset_generator.py"
 TRAIN = "trainer.py"
 EVALUATE = "eval.py"
 ADD = "eval.py --add"
+HASH = "extract_features.py --hash_with"
 
 
 def retrain(run_dir: Path) -> str:
@@ -48,6 +49,8 @@ REPORT = "report.html"
 PICTURES = "hamming_out"
 QUERIES = "queries"
 ARCHIVES = "archives"
+ARCHIVE_MANIFEST = "archive.json"  # in it
+ARCHIVE_SHARDS = "shards"
 BROWSE = "browse"
 BROWSE_PAGE = "index.html"  # in it
 TABLE = "table.md"

@@ -6,7 +6,9 @@ Headers of arrays are read by one pattern, dtypes by a short list: nothing is ev
 import hashlib
 import io
 import math
+import mmap
 import re
+import struct
 import sys
 import zipfile
 from collections.abc import Collection, Iterable, Mapping
@@ -15,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mhcln.storage.zip_members import Content, DamagedError, Member, open_member, read_directory
+from mhcln.storage.zip_members import STORED, Content, DamagedError, Member, open_member, read_directory
 
 AnyArray = NDArray[Any]
 
@@ -24,6 +26,10 @@ ENDING = ".npy"
 # Arrays above this size may not be a hundred times what the file takes: real features expand about twofold.
 BOMB_BYTES = 64 * 2**20
 BOMB_RATIO = 100
+
+ALIGNMENT = 64  # bytes: where an array begins that is mapped, as numpy.lib.format aligns it behind its header
+_LOCAL_HEADER_BYTES = 30 + 20 + 4  # without the name: fixed fields, sizes in 64 bits, head of the padding
+_PADDING = 0xD935  # of the extra field that Android's zipalign uses for the same; readers skip what they do not know
 
 _VERSIONS = {b"\x93NUMPY\1\0": 2, b"\x93NUMPY\2\0": 4}  # bytes of the length of the header
 _HEADER_BYTES = 10_000  # the limit of numpy.lib.format
@@ -35,17 +41,27 @@ _DTYPE = re.compile(r"[<>|=]?(?:b1|[iu][1248]|f[248]|U\d{1,7})")
 _MOST_DIMENSIONS = 8
 
 
-def write_arrays(handle: IO[bytes], arrays: Mapping[str, Any]) -> None:
-    """Write named arrays as `numpy.savez` does, and behind them the checksum of their names and contents."""
+def write_arrays(handle: IO[bytes], arrays: Mapping[str, Any], aligned: bool = False) -> None:
+    """Write named arrays as `numpy.savez` does, and behind them the checksum of their names and contents.
+
+    Args:
+        handle: The file, at its beginning.
+        arrays: The arrays.
+        aligned: Whether each is to begin at a multiple of `ALIGNMENT`, so that it can be computed with when mapped.
+    """
     with zipfile.ZipFile(handle, "w") as archive:
         for name, value in arrays.items():
-            _write_array(archive, name, value)
+            _write_array(archive, name, value, handle.tell() if aligned else None)
         written = [(info.filename, info.file_size, info.CRC) for info in archive.infolist()]
         _write_array(archive, CHECKSUM, _checksum(written))
 
 
-def _write_array(archive: zipfile.ZipFile, name: str, value: object) -> None:
-    with archive.open(name + ENDING, "w", force_zip64=True) as stream:
+def _write_array(archive: zipfile.ZipFile, name: str, value: object, start: int | None = None) -> None:
+    member = zipfile.ZipInfo(name + ENDING)
+    if start is not None:
+        size = -(start + _LOCAL_HEADER_BYTES + len(member.filename)) % ALIGNMENT
+        member.extra = struct.pack("<2H", _PADDING, size) + bytes(size)
+    with archive.open(member, "w", force_zip64=True) as stream:
         np.lib.format.write_array(stream, np.asanyarray(value), allow_pickle=False)
 
 
@@ -77,6 +93,33 @@ def read_arrays(handle: io.BufferedReader, names: Collection[str] | None) -> dic
     if total > max(BOMB_BYTES, BOMB_RATIO * length):
         raise DamagedError(f"it claims {total} bytes out of {length}")
     return {name: _read_array(handle, members[name]) for name in wanted}
+
+
+def map_arrays(handle: io.BufferedReader) -> dict[str, AnyArray]:
+    """Map the arrays of a file that `write_arrays` wrote: their bytes are read when they are used, and unchecked.
+
+    Args:
+        handle: The file; it may be closed when this returns.
+
+    Raises:
+        DamagedError: It is not an archive of plain arrays that are stored as they are, with their checksum.
+    """
+    length = handle.seek(0, io.SEEK_END)
+    members = {name.removesuffix(ENDING): member for name, member in _members(handle, length).items()}
+    if CHECKSUM not in members or any(member.method != STORED for member in members.values()):
+        raise DamagedError("its arrays cannot be mapped")
+    del members[CHECKSUM]
+    mapped = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+    found = {}
+    for name, member in members.items():
+        content = open_member(handle, member)
+        shape, fortran_order, dtype = _read_header(content, member)
+        count = math.prod(shape)
+        if not dtype.itemsize or count * dtype.itemsize != content.left:
+            raise DamagedError(f"{member} does not hold the {shape} {dtype} that it claims")
+        data = np.frombuffer(mapped, dtype, count, member.start + member.size - content.left)
+        found[name] = data.reshape(shape, order="F" if fortran_order else "C")
+    return found
 
 
 def _members(handle: io.BufferedReader, length: int) -> dict[str, Member]:

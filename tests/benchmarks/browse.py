@@ -21,9 +21,10 @@ from playwright.sync_api import sync_playwright
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mhcln.hamming.codes import binarise, pack
-from mhcln.hamming.ordered import OrderedIndex, quantise
+from mhcln.hamming.ordered import OrderedIndex, lay_out, quantise
 from mhcln.reporting.browse import BrowsePage, render
-from mhcln.storage.archive import Archive
+from mhcln.storage.archive import Archive, ArchivePart
+from mhcln.storage.paths import PathTable
 
 CLICK = """row => new Promise(done => {
   const start = performance.now();
@@ -40,12 +41,13 @@ def made_up(n: int, bits: int) -> tuple[BrowsePage, OrderedIndex]:
     activations = (1 / (1 + np.exp(-before_sigmoid))).astype(np.float32)
     paths = [f"class_{label:02}/scene_{row:06}.jpg" for row, label in enumerate(labels)]
     names = [f"class {label}" for label in range(45)]
-    archive = Archive(pack(binarise(activations)), bits, labels, paths, np.zeros(n, np.int32), ["/images"], names)
-    index = OrderedIndex(archive.codes, quantise(activations), np.ones(n, bool))
+    codes, levels = pack(binarise(activations)), quantise(activations)
+    archive = Archive([ArchivePart(codes, labels, PathTable.of(paths), "/images", names)], bits)
+    index = OrderedIndex([lay_out(codes, levels)])
     sheets = [f"sheet_{row:020}.jpg" for row in range(-(-n // 100))]
     scores = dict.fromkeys(range(0, n, 3), 0.5)
     lonlat = rng.random((n, 2)) * [4, 3] + [7, 46]
-    return BrowsePage("Made up", archive, index.levels, index.known, sheets, scores, "AP@20", lonlat), index
+    return BrowsePage("Made up", archive, [levels], sheets, scores, "AP@20", lonlat), index
 
 
 def main() -> None:

@@ -51,7 +51,7 @@ MADE = {  # by an action that ends well
     "evaluate": "K8/report.html",
     "table": "table.csv",
     "query": "K8/queries/query_0.png",
-    "add": "K8/archives/*.npz",
+    "add": "K8/archives/shards/*.npz",
 }
 
 

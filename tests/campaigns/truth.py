@@ -15,8 +15,9 @@ from mhcln.pipeline.compare import compare_runs
 from mhcln.pipeline.costs import signs_of
 from mhcln.pipeline.train import TrainOptions, train_runs
 from mhcln.storage import formats, layout, runs
+from mhcln.storage.archive_shards import ShardEntry, read_entries
 from mhcln.storage.files import sha256_of
-from mhcln.storage.formats import Addition
+from mhcln.storage.paths import PathTable
 from mhcln.storage.results import read_results
 from mhcln.storage.run_record import RunRecord
 from mhcln.training.learner import activations
@@ -114,9 +115,9 @@ def _untrue_run(known: Known, start: Path, folder: Path) -> Iterator[str]:
     versions = [again, *([known.trained(runs.read_record(before))] if before.is_dir() else [])]
     if (folder / layout.RESULTS).is_file():
         yield from _untrue_results(folder, versions)
-    for path in sorted((folder / layout.ARCHIVES).glob("*.npz")):
-        if not _is_true_addition(known, formats.read_addition(path), [folder, before]):
-            yield f"{path.name} is not what the model makes of the features"
+    for entry in read_entries(runs.read_run(folder)):
+        if not _is_true_addition(known, entry, [folder, before]):
+            yield f"{entry.file} is not what the model makes of the features"
 
 
 def _untrue_results(folder: Path, versions: list[Path]) -> list[str]:
@@ -144,10 +145,13 @@ def _untrue_results(folder: Path, versions: list[Path]) -> list[str]:
     return [f"results.json: {what}" for what, is_right in right.items() if not is_right]
 
 
-def _is_true_addition(known: Known, added: Addition, folders: list[Path]) -> bool:
+def _is_true_addition(known: Known, entry: ShardEntry, folders: list[Path]) -> bool:
     """Return whether codes that were added to a run are those of one of its models for known features."""
+    with np.load(folders[0] / layout.ARCHIVES / layout.ARCHIVE_SHARDS / entry.file) as added:
+        paths = PathTable(added["path_bytes"], added["path_starts"])
+        added_codes = added["codes"]
     models = [path for folder in folders if (path := folder / layout.MODEL).is_file()]
-    used = [path for path in models if sha256_of(path) == added.model_sha256]
-    features = formats.read_features(known.root / f"{Path(added.images_dir).name.removeprefix('images_')}0")
+    used = [path for path in models if sha256_of(path) == entry.model_sha256]
+    features = formats.read_features(known.root / f"{Path(entry.images_dir).name.removeprefix('images_')}0")
     codes = pack(binarise(activations(read_network(used[0]), features.vectors))) if used else None
-    return codes is not None and added.paths == features.images.paths and (added.codes == codes).all()
+    return codes is not None and list(paths) == features.images.paths and (added_codes == codes).all()

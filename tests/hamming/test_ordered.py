@@ -10,7 +10,7 @@ from mhcln.console import UserError
 from mhcln.hamming import ordered
 from mhcln.hamming.codes import binarise, pack
 from mhcln.hamming.index import Index
-from mhcln.hamming.ordered import OrderedIndex, Point, point_of, quantise
+from mhcln.hamming.ordered import OrderedIndex, Point, lay_out, point_of, quantise
 
 
 def drawn(rng, n, bits):
@@ -19,8 +19,11 @@ def drawn(rng, n, bits):
 
 
 def made(activations, known=None):
+    """An index of one part for each run of rows whose activations are known, or are not."""
     known = np.ones(len(activations), bool) if known is None else known
-    return OrderedIndex(pack(binarise(activations)), quantise(activations), known)
+    parts = np.split(np.arange(len(known)), np.flatnonzero(np.diff(known)) + 1)
+    codes, levels = pack(binarise(activations)), quantise(activations)
+    return OrderedIndex([lay_out(codes[rows], levels[rows] if known[rows[0]] else None) for rows in parts])
 
 
 def level(activation):
@@ -40,6 +43,7 @@ def brute_force(query, activations, known):
 @pytest.mark.parametrize("block", [3, 1 << 16])
 def test_search_is_the_brute_force_order(monkeypatch, block):
     monkeypatch.setattr(ordered, "BLOCK", block)
+    monkeypatch.setattr(ordered, "CODES", block)
     rng = np.random.default_rng(0)
     for _ in range(150):
         n, bits = int(rng.integers(1, 40)), int(rng.integers(1, 70))
@@ -65,7 +69,7 @@ def test_the_best_of_all_codes_at_the_last_distance_is_found():
 def test_a_query_without_activations_finds_equals_in_storage_order():
     index = made(np.array([[0.9], [0.6], [0.1]], np.float32), np.array([True, True, False]))
     assert index.point(2).levels is None
-    assert index.search(Point(index.codes[1], None), 2).rows.tolist() == [0, 1]
+    assert index.search(Point(index.point(1).code, None), 2).rows.tolist() == [0, 1]
     assert index.search(index.point(1), 2).rows.tolist() == [1, 0]
     with pytest.raises(UserError, match="hash both with one model"):
         index.search(Point(np.zeros(2, np.uint8), None), 1)
@@ -84,4 +88,33 @@ def test_memory_of_a_search_is_bounded_when_all_codes_are_equal():
     index.search(index.point(5), 20)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 2 * index.levels.nbytes
+    assert peak < 2 * index.parts[0].levels.nbytes
+
+
+def test_an_image_is_compared_by_its_own_code_and_levels():
+    rng = np.random.default_rng(1)
+    activations, known = drawn(rng, 60, 70), np.arange(60) % 20 < 13
+    index, codes, levels = made(activations, known), pack(binarise(activations)), quantise(activations)
+    for row in range(60):
+        point = index.point(row)
+        assert (point.code == codes[row]).all()
+        assert (point.levels == levels[row]).all() if known[row] else point.levels is None
+    rows = iter(range(60))
+    for part in index.parts:
+        here = [next(rows) for _ in part.rows]
+        by_row = part.levels_by_row()
+        assert by_row is None if not known[here[0]] else (by_row == levels[here]).all()
+
+
+def test_only_levels_within_the_last_distance_are_read():
+    class Touched(np.ndarray):
+        def __getitem__(self, places):
+            read.update(np.asarray(places).tolist())
+            return np.asarray(self)[places]
+
+    read: set[int] = set()
+    activations = np.where(np.arange(8) < np.arange(9)[:, None], 0.9, 0.1)[np.arange(900) % 9]  # at distances 0 to 8
+    part = made(activations).parts[0]
+    index = OrderedIndex([part._replace(levels=part.levels.view(Touched))])
+    found = index.search(Point(pack(np.zeros((1, 8), bool))[0], np.zeros(8, np.uint8)), 150)
+    assert (len(read), found.tied, found.rows[0]) == (200, 100, 0)

@@ -58,8 +58,8 @@ class Workplace:
     def follow(self, advice: str) -> None:
         """Do what the end of an error line says: delete a folder, run a command."""
         folder = self.dump / "K12"
-        if f"once {folder} is deleted" in advice or f"delete {folder} and" in advice:
-            shutil.rmtree(folder)
+        for deleted in re.findall(r"once (\S+) is deleted|delete (\S+) and", advice):
+            shutil.rmtree("".join(deleted))
         advised = re.findall(r"\w+\.py(?: --\w+)?", advice)
         commands = [each if each in self.flags else each.split()[0] for each in advised]
         assert commands or not folder.exists(), advice
@@ -92,7 +92,8 @@ def place(pipeline, tmp_path):
         ("K12/history.csv", "eval.py"),
         ("K12/results.csv", "eval.py --browse"),
         ("K12/results.json", "eval.py --browse"),
-        ("K12/archives", "eval.py --query"),
+        ("K12/archives/archive.json", "eval.py --query"),
+        ("K12/archives/shards", "eval.py --query"),
     ],
 )
 @pytest.mark.parametrize("damage", ["cut", "gone"])

@@ -8,10 +8,11 @@ import re
 import numpy as np
 import pytest
 from conftest import RecordingConsole
+from factories import archive_part
 from PIL import Image
 
 from mhcln.hamming.codes import binarise, pack
-from mhcln.hamming.ordered import OrderedIndex, quantise
+from mhcln.hamming.ordered import OrderedIndex, lay_out, quantise
 from mhcln.reporting import browse
 from mhcln.reporting.browse import BrowsePage
 from mhcln.reporting.sheets import write_sheets
@@ -34,16 +35,22 @@ def write_page(folder, n=130, bits=12, unknown=0, classes=CLASSES, **changes):
     for path in paths[:20]:
         (images / path).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (20, 30), "green").save(images / path)
-    known = np.arange(n) < n - unknown
-    folders = (~known).astype(np.int32)
-    archive = Archive(pack(binarise(activations)), bits, labels, paths, folders, [str(images)] * 2, classes)
+    codes, levels = pack(binarise(activations)), quantise(activations)
+    parts = [slice(0, n - unknown), slice(n - unknown, n)]
+    archive = Archive(
+        [
+            archive_part(codes[rows], paths[rows], str(images), labels=labels[rows], class_names=classes)
+            for rows in parts
+        ],
+        bits,
+    )
     sheets, _ = write_sheets(folder, [archive.file_of(row) for row in range(n)], RecordingConsole())
-    levels = quantise(activations)
     scores = {row: row / n for row in range(n - 1, 0, -3)}
-    content = BrowsePage("Title " + NASTY, archive, levels, known, sheets, scores, "AP@20")
+    known = [levels[parts[0]], None if unknown else levels[parts[1]]]
+    content = BrowsePage("Title " + NASTY, archive, known, sheets, scores, "AP@20")
     content = BrowsePage(**{**vars(content), **changes})
     (folder / "index.html").write_text(browse.render(content), encoding="utf-8")
-    return archive, OrderedIndex(archive.codes, levels, known)
+    return paths, OrderedIndex([lay_out(codes[rows], each) for rows, each in zip(parts, known, strict=True)])
 
 
 @pytest.fixture
@@ -73,9 +80,9 @@ def hits(page) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize(("bits", "unknown", "clicks"), [(12, 0, 50), (32, 30, 10), (70, 5, 10), (1, 0, 5)])
 def test_a_click_finds_what_the_index_finds(tmp_path, visit, bits, unknown, clicks):
-    archive, index = write_page(tmp_path, bits=bits, unknown=unknown)
+    paths, index = write_page(tmp_path, bits=bits, unknown=unknown)
     page = visit(tmp_path)
-    for row in np.random.default_rng(1).permutation(len(archive))[:clicks].tolist():
+    for row in np.random.default_rng(1).permutation(len(paths))[:clicks].tolist():
         page.click(f'#images [data-row="{row}"] a')
         page.wait_for_selector("#picture:not([hidden])")
         found = index.search(index.point(row), 20)
@@ -84,7 +91,7 @@ def test_a_click_finds_what_the_index_finds(tmp_path, visit, bits, unknown, clic
         last = int(found.distances[-1])
         cut = f"{found.tied} images at distance {last}, {(found.distances == last).sum()} shown."
         assert (cut in page.inner_text("#ties")) == (found.tied > (found.distances == last).sum())
-        assert page.inner_text("#facts dd").startswith(archive.paths[row])
+        assert page.inner_text("#facts dd").startswith(paths[row])
         page.keyboard.press("Escape")
         page.wait_for_selector("#overview:not([hidden])")
 
@@ -102,7 +109,7 @@ def test_names_stay_text(tmp_path, visit):
 
 
 def test_addresses_the_back_button_and_keys(tmp_path, visit):
-    archive, _ = write_page(tmp_path)
+    paths, _ = write_page(tmp_path)
     page = visit(tmp_path, "#beach/é 1.png")
     assert page.inner_text("#facts dd") == "beach/é 1.png"
     page.click("#hits li:nth-child(2) a")
@@ -124,7 +131,7 @@ def test_addresses_the_back_button_and_keys(tmp_path, visit):
     page.wait_for_selector("#overview:not([hidden])")
     page.keyboard.type("é 1")
     rows = page.eval_on_selector_all("#images li", "all => all.map(e => +e.dataset.row)")
-    assert rows == [row for row, path in enumerate(archive.paths) if "é 1" in path]
+    assert rows == [row for row, path in enumerate(paths) if "é 1" in path]
     page.keyboard.press("Escape")
     assert page.locator("#images li").count() == 130
     page.select_option("#class", "1")
@@ -143,7 +150,7 @@ def test_addresses_the_back_button_and_keys(tmp_path, visit):
 def test_what_was_found_is_saved_as_csv_and_geojson(tmp_path, visit):
     lonlat = np.array([[-70.5 + row / 1000, 8.25] for row in range(130)])
     lonlat[5] = np.nan
-    archive, index = write_page(tmp_path, classes=["=1+1", "b,c"], lonlat=lonlat)
+    paths, index = write_page(tmp_path, classes=["=1+1", "b,c"], lonlat=lonlat)
     page = visit(tmp_path)
     page.click('#images [data-row="5"] a')
     found = index.search(index.point(5), 20)
@@ -153,7 +160,7 @@ def test_what_was_found_is_saved_as_csv_and_geojson(tmp_path, visit):
     text = download.value.path().read_text(encoding="utf-8")
     lines = list(csv.DictReader(io.StringIO(text)))
     assert [(int(line["distance"]), line["path"].lstrip("'")) for line in lines] == [
-        (distance, archive.paths[row]) for row, distance in zip(found.rows, found.distances, strict=True)
+        (distance, paths[row]) for row, distance in zip(found.rows, found.distances, strict=True)
     ]
     assert {line["class"] for line in lines} <= {"'=1+1", "b,c"}
     with page.expect_download() as download:
@@ -161,7 +168,7 @@ def test_what_was_found_is_saved_as_csv_and_geojson(tmp_path, visit):
     features = json.loads(download.value.path().read_text(encoding="utf-8"))["features"]
     for rank, (feature, row) in enumerate(zip(features, found.rows.tolist(), strict=True), 1):
         assert feature["properties"]["rank"] == rank
-        assert feature["properties"]["path"] == archive.paths[row]
+        assert feature["properties"]["path"] == paths[row]
         place = feature["geometry"] and feature["geometry"]["coordinates"]
         assert place == (None if row == 5 else pytest.approx(lonlat[row].tolist(), abs=1e-7))
     assert page.locator("#map circle").count() == len(set(found.rows.tolist()) - {5})
@@ -204,11 +211,10 @@ def test_the_page_needs_nothing_from_outside(tmp_path):
 def test_100_000_images_are_a_page_below_10_megabytes():
     n = 100_000
     paths = [f"class_{row // 2000:02}/scene_{row:06}.jpg" for row in range(n)]
-    folders, labels = np.zeros(n, np.int32), np.zeros(n, np.int32)
     random = np.random.default_rng(0)
     codes, levels = (random.integers(0, 256, (n, width), np.uint8) for width in (4, 32))
-    archive = Archive(codes, 32, labels, paths, folders, ["/images"], ["a"])
+    archive = Archive([archive_part(codes, paths, labels=np.zeros(n, np.int32), class_names=["a"])], 32)
     scores = dict.fromkeys(range(40_000), 0.123456)
     sheets = [f"sheet_{row:020}.jpg" for row in range(n // 100)]
-    content = BrowsePage("t", archive, levels, np.ones(n, bool), sheets, scores, "AP@20", random.random((n, 2)))
+    content = BrowsePage("t", archive, [levels], sheets, scores, "AP@20", random.random((n, 2)))
     assert len(browse.render(content).encode()) < 10_000_000

@@ -1,11 +1,13 @@
 """GeoJSON of what was found: polygons as RFC 7946 wants them, and the properties that a map shows."""
 
+import dataclasses
 import itertools
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from factories import archive_part
 
 from mhcln.reporting.geojson import collection, geometry
 from mhcln.reporting.neighbours import Neighbours, to_json
@@ -22,7 +24,8 @@ def area(ring) -> float:
 def archive_of(lonlat: np.ndarray) -> Archive:
     paths = [f"port/{number} é.tif" for number in range(len(lonlat))]
     codes, labels = np.zeros((len(paths), 1), np.uint8), np.array([0, -1, 0][: len(paths)], np.int32)
-    return Archive(codes, 8, labels, paths, np.zeros(len(paths), np.int32), ["somewhere"], ["port"], lonlat=lonlat)
+    part = archive_part(codes, paths, "somewhere", labels=labels, class_names=["port"], lonlat=lonlat)
+    return Archive([part], 8)
 
 
 @pytest.mark.parametrize("corners", [NORTH_UP, NORTH_UP[::-1]])
@@ -66,5 +69,5 @@ def test_an_archive_that_lies_nowhere_has_no_map():
     found = Neighbours(Path("q.tif"), np.arange(2), np.zeros(2, int))
     for lonlat in (np.full((2, 5, 2), np.nan), np.empty((0, 5, 2))):
         archive = archive_of(np.empty((2, 5, 2)))
-        archive = type(archive)(**{**vars(archive), "lonlat": lonlat})
+        archive = Archive([dataclasses.replace(archive.parts[0], lonlat=lonlat)], 8)
         assert collection(found, archive) == ""

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from conftest import RecordingConsole
+from factories import archive_part
 from PIL import Image
 
 from mhcln.demo.scenes import draw_scene
@@ -24,7 +25,7 @@ def test_images_that_are_gone_are_grey_in_the_picture(tmp_path):
     (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff")
     codes = np.zeros((3, 1), np.uint8)
     paths = ["here.png", "gone.png", "cut.jpg"]
-    archive = Archive(codes, 8, np.full(3, -1), paths, np.zeros(3, np.int32), [str(tmp_path)], [])
+    archive = Archive([archive_part(codes, paths, str(tmp_path))], 8)
     for query, grey in (("here.png", 2), ("none.png", 3)):
         console = RecordingConsole()
         found = Neighbours(tmp_path / query, np.arange(3), np.zeros(3, int))
@@ -36,7 +37,7 @@ def test_images_that_are_gone_are_grey_in_the_picture(tmp_path):
 
 
 def test_ties_at_the_last_rank_are_said():
-    archive = Archive(np.zeros((3, 1), np.uint8), 8, np.full(3, -1), ["a", "b", "c"], np.zeros(3, np.int32), ["/x"], [])
+    archive = Archive([archive_part(np.zeros((3, 1), np.uint8), ["a", "b", "c"])], 8)
     found = Neighbours(Path("q.png"), np.array([2, 0]), np.array([1, 3]), tied=1_204)
     assert table(found, archive)[-1] == "  1,204 images at distance 3, 1 shown"
     assert to_json(found, archive, "K8")["ties"] == {"distance": 3, "images": 1204, "shown": 1}

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from factories import write_old_addition
 
 from mhcln.console import UserError
 from mhcln.hamming import codes as hamming
-from mhcln.hamming.index import Index
+from mhcln.hamming.ordered import OrderedIndex, Point, lay_out
 from mhcln.storage import formats, layout
-from mhcln.storage.archive import addition_path, load_archive
-from mhcln.storage.files import PART, write_npz
+from mhcln.storage.archive import addition_name, load_archive
+from mhcln.storage.files import PART
 from mhcln.storage.formats import Addition, Codes
 from mhcln.storage.run_record import Outcome, RunInputs, TrainConfig
 from mhcln.storage.runs import Run
@@ -48,7 +49,7 @@ def load(run: Run, which: str, images_dir: Path | None = None):
 
 def add(run: Run, name: str, **change: object) -> Path:
     path = run.folder / layout.ARCHIVES / name
-    write_npz(path, {**vars(dataclasses.replace(ADDITION, **change)), "format": formats.FORMAT})
+    write_old_addition(path, dataclasses.replace(ADDITION, **change))
     return path
 
 
@@ -72,34 +73,22 @@ def test_images_of_several_parts_keep_their_class_and_place(tmp_path):
         "/added/d.tif",
     ]
     assert [found.class_of(row) for row in range(len(found))] == ["a", "b", "b", "b", "c", ""]
-    assert (found.codes.ravel() >> 4).tolist() == [1, 2, 3, 4, 5, 4]
+    assert [code >> 4 for part in found.parts for code in part.codes.ravel()] == [1, 2, 3, 4, 5, 4]
+    labels, names = found.classes()
+    assert (labels.tolist(), names) == ([0, 1, 1, 1, 2, -1], ["a", "b", "c"])
+    assert (found.rows_of("a/1.tif"), found.rows_of("d.tif"), found.rows_of("d")) == ([0, 3], [5], [])
     moved = load(run, "test", Path("/elsewhere"))
     assert [moved.file_of(row).as_posix() for row in range(len(moved))] == ["/elsewhere/b/1.tif"]
 
 
-def test_an_addition_replaces_only_one_of_the_same_images(tmp_path):
-    run = run_in(tmp_path)
-    folder = tmp_path / layout.ARCHIVES
-    assert addition_path(tmp_path, "new", "/added") == folder / "new.npz"
-    add(run, "new.npz")
-    assert addition_path(tmp_path, "new", "/added") == folder / "new.npz"
-    assert addition_path(tmp_path, "new", "/february") == folder / "new_2.npz"
-    add(run, "new_2.npz", images_dir="/february")
-    assert addition_path(tmp_path, "new", "/february") == folder / "new_2.npz"
-    assert addition_path(tmp_path, "new", "/march") == folder / "new_3.npz"
-    (folder / "new_2.npz").write_bytes(b"PK")  # which every query refuses, and advises to add again
-    assert addition_path(tmp_path, "new", "/february") == folder / "new_2.npz"
-
-
-@pytest.mark.parametrize("name", [".part.x", ".lock", "", "x" * 300, "ü" * 255, "caf\udce9", "a\nb", "."])
-def test_an_addition_has_a_name_that_every_file_system_takes(tmp_path, name):
-    run = run_in(tmp_path)
-    path = addition_path(tmp_path, name, "/added")
-    assert path.parent == tmp_path / layout.ARCHIVES
-    formats.write_addition(path, ADDITION)
-    assert len(load(run, "all")) == 5
-    assert addition_path(tmp_path, name, "/added") == path
-    assert addition_path(tmp_path, name, "/other").stem == f"{path.stem}_2"
+def test_an_addition_replaces_only_one_of_the_same_images():
+    assert addition_name("new", {}, "/added") == "new"
+    assert addition_name("new", {"new": "/added"}, "/added") == "new"
+    assert addition_name("new", {"new": "/added"}, "/february") == "new_2"
+    assert addition_name("new", {"new": "/added", "new_2": "/february"}, "/february") == "new_2"
+    assert addition_name("new", {"new": "/added", "new_2": "/february"}, "/march") == "new_3"
+    # a damaged one, which every query refuses, and advises to add again
+    assert addition_name("new", {"new": "/added", "new_2": None}, "/march") == "new_2"
 
 
 @pytest.mark.parametrize(
@@ -156,9 +145,9 @@ def test_a_million_codes_are_read_and_searched(tmp_path):
     addition = {"codes": codes, "bits": 32, "labels": np.full(n, -1), "class_names": np.array([], "U1")}
     add(run, "x.npz", **addition, paths=paths)
     found = load(dataclasses.replace(run, codes=few), "all")
-    index = Index(found.codes)
-    _, distances = index.search(codes[-1:], 5)
-    assert (distances[0, 0], found.paths[n + 2]) == (0, paths[-1])
+    index = OrderedIndex([lay_out(part.codes, None) for part in found.parts])
+    nearest = index.search(Point(codes[-1], None), 5)
+    assert (nearest.distances[0], found.path_of(n + 2), found.rows_of(paths[-1])) == (0, paths[-1], [n + 2])
     add(run, "x.npz", **addition, paths=[*paths[:-1], paths[5]])
     with pytest.raises(UserError, match="a path stands twice"):
         load(dataclasses.replace(run, codes=few), "all")
@@ -166,17 +155,14 @@ def test_a_million_codes_are_read_and_searched(tmp_path):
 
 def test_activations_are_those_of_the_run_and_of_the_additions_that_have_them(tmp_path):
     run = run_in(tmp_path)
-    assert load(run, "all").activations == [None]
+    assert [part.activations for part in load(run, "all").parts] == [None]
     values = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
     formats.write_activations(tmp_path, formats.Activations(values, CODES.paths[::-1]))
     added = values[:2].astype(np.float32)
-    write_npz(
-        tmp_path / layout.ARCHIVES / "old.npz",
-        {name: value for name, value in {**vars(ADDITION), "format": formats.FORMAT}.items() if name != "activations"},
-    )
-    formats.write_addition(tmp_path / layout.ARCHIVES / "new.npz", dataclasses.replace(ADDITION, activations=added))
-    own, new, old = load(run, "all").activations
+    add(run, "old.npz")
+    add(run, "new.npz", activations=added)
+    own, new, old = (part.activations for part in load(run, "all").parts)
     np.testing.assert_array_equal(own, values[::-1])
     np.testing.assert_array_equal(new, added)
     assert old is None
-    np.testing.assert_array_equal(load(run, "test").activations[0], values[1:2])
+    np.testing.assert_array_equal(load(run, "test").parts[0].activations, values[1:2])

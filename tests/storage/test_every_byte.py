@@ -19,6 +19,7 @@ import pytest
 from test_damage import features_of, model_of, plain
 
 from mhcln.console import UserError
+from mhcln.pipeline.additions import ArchiveWriter
 from mhcln.storage import archive, files, formats, layout, results, runs
 from mhcln.storage.checkpoints import STATE, Checkpoint, Progress
 from mhcln.storage.formats import Activations, Addition
@@ -50,7 +51,11 @@ def dump(tmp_path_factory) -> Path:
     (run / layout.ARCHIVES).mkdir()
     digest = files.sha256_of(run / layout.MODEL)
     added = Addition(codes.codes[:2], 8, np.array([0, -1], np.int32), ["x", "y"], ["a"], "/added", "x", digest)
-    formats.write_addition(run / layout.ARCHIVES / "more.npz", dataclasses.replace(added, labels=np.zeros(2, np.int32)))
+    added = dataclasses.replace(added, labels=np.zeros(2, np.int32))
+    factories.write_old_addition(run / layout.ARCHIVES / "more.npz", added)
+    sharded = shutil.copytree(run, folder / "sharded" / "K8")
+    with files.locked(sharded / layout.ARCHIVES):
+        ArchiveWriter(runs.read_run(sharded)).commit()
     checkpoint_of(folder).folder.parent.mkdir()
     weights = {"hidden/kernel": np.ones((2, 3), np.float32), "iteration": np.array(2100)}
     checkpoint_of(folder).save(weights, Progress([[100.0, 0.5]], 1.5))
@@ -72,7 +77,11 @@ def activations_of(dump: Path) -> object:
 
 def archive_of(dump: Path) -> object:
     run = runs.read_run(dump / "K8")
-    return archive.load_archive(run, "all", run.codes.class_names)
+    found = archive.load_archive(run, "all", run.codes.class_names)
+    return [
+        (vars(part) | {"paths": list(part.paths), "shard": vars(part.shard) if part.shard else None})
+        for part in found.parts
+    ]
 
 
 READERS: dict[str, list[Callable[[Path], object]]] = {
@@ -84,6 +93,8 @@ READERS: dict[str, list[Callable[[Path], object]]] = {
     "K8/history.csv": [lambda dump: runs.read_history(runs.read_run(dump / "K8"))],
     "K8/results.json": [lambda dump: results.read_results(dump / "K8")],
     "K8/archives/more.npz": [lambda dump: formats.read_addition(dump / "K8/archives/more.npz"), archive_of],
+    "sharded/K8/archives/archive.json": [lambda dump: archive_of(dump / "sharded")],
+    "sharded/K8/archives/shards/00000001.npz": [lambda dump: archive_of(dump / "sharded")],
     f"K9/checkpoints/{STATE}": [lambda dump: checkpoint_of(dump).load()],
     "extract.part/batch_000000.npz": [lambda dump: PartialFeatures(dump, JOB).features(0)],
     "K8/model.keras": [lambda dump: model_of(dump / "K8")],
