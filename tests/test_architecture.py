@@ -22,6 +22,7 @@ ROOMS = {
 }
 TENSORFLOW = {
     "extract",
+    "feature_batches",
     "train",
     "training_setup",
     "search",

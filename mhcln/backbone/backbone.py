@@ -82,12 +82,26 @@ def open_backbone(options: BackboneOptions, console: Console) -> Backbone:
         UserError: There is not exactly one backbone in the folder, its file is damaged or lacks one of the layers,
             or the download failed.
     """
+    file = chosen_file(options, console)
+    if file is None:
+        return _random(options)
+    return _open_file(file, options)
+
+
+def chosen_file(options: BackboneOptions, console: Console) -> Path | None:
+    """Return the file of the weights that the user chose, None for random ones; arguments and errors as above."""
     if options.random_seed is not None:
         if options.model_dir is not None:
             raise UserError("--random_weights and --model_dir exclude each other; give one of them")
-        return _backbone(RANDOM, keras_inception.random_network(options.random_seed), options)
-    file = keras_inception.imagenet_file(console) if options.model_dir is None else find_file(options.model_dir)
-    return _open_file(file, options)
+        return None
+    return keras_inception.imagenet_file(console) if options.model_dir is None else find_file(options.model_dir)
+
+
+def recipe_of(file: Path | None, options: BackboneOptions) -> Recipe:
+    """Return the recipe of the backbone of a file, None for random weights, without opening it."""
+    if file is None:
+        return _recipe(RANDOM, options)
+    return _recipe(KERAS if keras_inception.is_weights(file) else PAPER, options, GraphFile(file).sha256)
 
 
 def reopen_backbone(recipe: Recipe, model_file: str, model_dir: Path | None) -> Backbone:
@@ -108,7 +122,7 @@ def reopen_backbone(recipe: Recipe, model_file: str, model_dir: Path | None) -> 
         None, recipe.seed, recipe.tiff, recipe.precision, recipe.views, recipe.layers, recipe.reading
     )
     if recipe.seed is not None:
-        return _backbone(RANDOM, keras_inception.random_network(recipe.seed), options)
+        return _random(options)
     file = find_file(model_dir) if model_dir is not None else Path(model_file)
     if not file.is_file():
         raise UserError(f"the backbone {file} of the archive is gone; give its folder as --model_dir")
@@ -147,22 +161,26 @@ def _open_file(file: Path, options: BackboneOptions, recorded: Recipe | None = N
             f"({recorded.family} {'+'.join(recorded.layers)}, SHA-256 {recorded.sha256[:12]}...); "
             "give the folder of that file as --model_dir"
         )
-    if keras_inception.is_weights(file):
-        family, network = KERAS, keras_inception.read_weights(file)
-    else:
-        family, network = PAPER, frozen_graph.read_graph(graph)
+    is_keras = keras_inception.is_weights(file)
+    network = keras_inception.read_weights(file) if is_keras else frozen_graph.read_graph(graph)
     if graph.sha256 != sha256:  # of an archive: of what was unpacked
         raise UserError(f"{file} changed while it was read; run the same command again when it is complete")
-    return _backbone(family, network, options, str(file.resolve()), sha256)
+    recipe = _recipe(KERAS if is_keras else PAPER, options, sha256)
+    return _backbone(recipe, network, str(file.resolve()))
 
 
-def _backbone(
-    family: str, network: Network, options: BackboneOptions, model_file: str = "", sha256: str = ""
-) -> Backbone:
+def _random(options: BackboneOptions) -> Backbone:
+    return _backbone(_recipe(RANDOM, options), keras_inception.random_network(options.random_seed or 0))
+
+
+def _recipe(family: str, options: BackboneOptions, sha256: str = "") -> Recipe:
     tiff = options.tiff or ("jpeg" if family == PAPER else "pixels")
-    recipe = Recipe(
+    return Recipe(
         family, options.layers, tiff, options.precision, options.views, sha256, options.random_seed, options.reading
     )
-    if options.layers != POOL_3:
-        network = with_outputs(network, options.layers)
-    return Backbone(recipe, model_file, network.scaling, compiled(network, options.precision))
+
+
+def _backbone(recipe: Recipe, network: Network, model_file: str = "") -> Backbone:
+    if recipe.layers != POOL_3:
+        network = with_outputs(network, recipe.layers)
+    return Backbone(recipe, model_file, network.scaling, compiled(network, recipe.precision))

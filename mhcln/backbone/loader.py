@@ -43,7 +43,7 @@ class Batch:
 
 
 def load_batches(
-    path_of: Callable[[int], Path], batches: Sequence[range], backbone: Backbone, held: int
+    path_of: Callable[[int], Path], batches: Sequence[range], backbone: Backbone, held: int, threads: int = THREADS
 ) -> Generator[Batch, None, None]:
     """Read, decode and resize image files in threads, each into its place in a batch.
 
@@ -56,6 +56,7 @@ def load_batches(
         backbone: Its size and its way to read TIFFs are used.
         held: Batches that the caller holds at most, from `next` to `release`. There is memory for `held` + `AHEAD`
             batches, whatever the number of images.
+        threads: Threads that decode.
 
     Yields:
         The batches, in order.
@@ -68,7 +69,7 @@ def load_batches(
     coming = iter(batches)
     loading: collections.deque[tuple[range, NDArray[np.float32], list[_Outcome]]] = collections.deque()
     load = functools.partial(_load, backbone)
-    pool = concurrent.futures.ThreadPoolExecutor(THREADS, thread_name_prefix="decode")
+    pool = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="decode")
     try:
         for _ in batches:
             for rows in itertools.islice(coming, len(free)):

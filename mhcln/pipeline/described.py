@@ -63,16 +63,15 @@ def described_before(dump_dir: Path, old: ImageTable | None, job: ExtractionJob)
     )
 
 
-def new_features(partial: PartialFeatures, computed: dict[int, NDArray[np.float32]], findings: Findings) -> Described:
+def new_features(partial: PartialFeatures, findings: Findings) -> Described:
     """Put the batches of a job together.
 
     Args:
-        partial: The job, and those of its batches that an earlier process computed.
-        computed: The other batches; emptied, since they would take memory twice.
+        partial: The job, and its batches.
         findings: What is known of the images; why one has no place on the map is added to the remarks.
     """
     job = partial.job
-    batches = [computed.pop(batch) if batch in computed else partial.features(batch) for batch in range(job.batches)]
+    batches = [partial.features(batch) for batch in range(job.batches)]
     vectors = np.concatenate(batches) if batches else np.empty((0, 0), np.float32)
     row_of = {path: row for row, path in enumerate(job.paths) if row not in findings.problems}
     return Described(row_of, vectors, _lonlat(findings, len(job.paths)))

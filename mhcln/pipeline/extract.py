@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from mhcln.backbone.backbone import Backbone, open_backbone
-from mhcln.backbone.describe import default_batch_size
+from mhcln.backbone.backbone import open_backbone
 from mhcln.backbone.recipe import BackboneOptions
 from mhcln.console import Console, UserError
 from mhcln.data import folders, remarks
 from mhcln.data.folders import Scan
-from mhcln.device import current_device, explained, open_device, versions
+from mhcln.device import explained, open_device
 from mhcln.pipeline.described import Described, described_before, joined, new_features
-from mhcln.pipeline.feature_batches import compute_missing
+from mhcln.pipeline.feature_batches import Engine, ThisProcess, compute_missing
 from mhcln.storage import layout
 from mhcln.storage.files import locked, write_csv
 from mhcln.storage.formats import (
@@ -73,17 +72,17 @@ def extract_features(options: ExtractOptions, console: Console) -> None:
     device = open_device(options.device, console)
     console.say(f"device: {device}, {options.backbone.precision}")
     with explained("a smaller --batch_size", console):
-        extract(scan, open_backbone(options.backbone, console), options, console)
+        extract(scan, ThisProcess(open_backbone(options.backbone, console), console), options, console)
 
 
-def extract(scan: Scan, backbone: Backbone, options: ExtractOptions, console: Console) -> None:
+def extract(scan: Scan, engine: Engine, options: ExtractOptions, console: Console) -> None:
     """Write `features.npz` of all images of `scan`; continue an interrupted run of the same job.
 
     Images that the file holds already, by path, stamp and extractor, are not computed again.
 
     Args:
         scan: The images.
-        backbone: The opened backbone.
+        engine: What computes.
         options: Batch size, dump folder, and what happens to images that cannot be read: they stop the run with their
             list, or go to `skipped.csv`.
         console: Where progress is shown.
@@ -94,8 +93,8 @@ def extract(scan: Scan, backbone: Backbone, options: ExtractOptions, console: Co
     """
     dump_dir = options.dump_dir
     with locked(dump_dir):
-        batch_size = options.batch_size or default_batch_size()
-        job = ExtractionJob.of_files(scan.images_dir, scan.paths, backbone.extractor, batch_size)
+        batch_size = options.batch_size or engine.batch_size
+        job = ExtractionJob.of_files(scan.images_dir, scan.paths, engine.extractor, batch_size)
         old = _existing(dump_dir)
         if old is not None and old.inputs == job.key() and (options.skip_broken or not old.skipped):
             PartialFeatures(dump_dir, job).remove()  # a run that was killed between its last two steps leaves it
@@ -107,14 +106,13 @@ def extract(scan: Scan, backbone: Backbone, options: ExtractOptions, console: Co
         if known.row_of:
             console.say(f"{len(known.row_of):,} of {len(job.paths):,} images are described already")
         partial = PartialFeatures(dump_dir, job.part(missing))
-        findings, computed = compute_missing(partial, backbone, options.skip_broken, known.scales, console)
+        findings, count = compute_missing(partial, engine, options.skip_broken, known.scales, console)
         problems, paths = findings.problems, partial.job.paths
         if problems and not options.skip_broken:
             raise UserError(_unreadable(problems, paths, len(job.paths)))
         if len(problems) == len(job.paths):
             raise UserError(f"none of the {len(problems)} images can be read, first {_listed(problems, paths, 1)}")
-        count = sum(map(len, computed.values()))
-        content = _collect(known, new_features(partial, computed, findings), scan, backbone, job)
+        content = _collect(known, new_features(partial, findings), scan, engine, job)
         _write_skipped(dump_dir, problems, paths)
         write_features(dump_dir, content)
         partial.remove()
@@ -124,7 +122,7 @@ def extract(scan: Scan, backbone: Backbone, options: ExtractOptions, console: Co
         console.warn(f"{len(problems)} of {len(job.paths)} images were skipped, see {dump_dir / layout.SKIPPED}")
     seconds = time.monotonic() - started
     console.say(f"{len(content.images):,} images of {len(content.images.class_names)} classes ({scan.dataset.name})")
-    console.say(f"backbone: {backbone.extractor}")
+    console.say(f"backbone: {engine.extractor}")
     console.say(f"{count:,} images in {seconds:.1f} s, {count / max(seconds, 1e-9):.1f} images/s")
     console.say(f"{'wrote' if old is None else 'replaced'} {dump_dir / layout.FEATURES}")
 
@@ -162,20 +160,19 @@ def _classes(scan: Scan, kept: list[int]) -> dict[str, Any]:
     }
 
 
-def _collect(known: Described, new: Described, scan: Scan, backbone: Backbone, job: ExtractionJob) -> Features:
+def _collect(known: Described, new: Described, scan: Scan, engine: Engine, job: ExtractionJob) -> Features:
     """Put the features of images that were described before and of new ones together, in the order of the scan."""
-    device = current_device()
     kept = [row for row, path in enumerate(job.paths) if path in known.row_of or path in new.row_of]
     together = joined(known, new, [job.paths[row] for row in kept])
     images = ImageTable(
         **_classes(scan, kept),
         images_dir=job.images_dir,
-        extractor=backbone.extractor,
+        extractor=engine.extractor,
         skipped=len(job.paths) - len(kept),
-        model_file=backbone.model_file,
+        model_file=engine.model_file,
         inputs=job.key(),
-        device=_both(known.device, device.name if new.row_of else ""),
-        software=_both(known.software, str(versions(device)) if new.row_of else ""),
+        device=_both(known.device, engine.device if new.row_of else ""),
+        software=_both(known.software, engine.software if new.row_of else ""),
         stamps=job.stamps[kept],
         lonlat=together.lonlat if np.isfinite(together.lonlat).any() else no_lonlat(),
         float_scale=next(iter(known.scales), ""),

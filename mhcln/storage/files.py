@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -39,18 +40,20 @@ class NotWritableError(UserError):
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, alone: bool = True) -> Iterator[Path]:
     """Write a file, or a new folder, whole or not at all: under another name, renamed when the block ends well.
 
     It and its folder are synced, so that after a power cut there is the old file or the new one, never a part.
 
     Args:
         path: The file to write or replace, or the folder to make.
+        alone: Whether this process is the only one that writes it; if not, the other name is one that no process has
+            taken, so that the last to rename wins.
 
     Yields:
         The path beside `path` to write to. It keeps the ending, since Keras chooses the format by it.
     """
-    part = path.with_name(PART + path.name)
+    part = path.with_name(PART + ("" if alone else f"{secrets.token_hex(8)}.") + path.name)
     try:
         yield part
         _sync_all(part)
@@ -153,9 +156,12 @@ def _digest(handle: IO[bytes], digest: "hashlib._Hash") -> None:
         digest.update(block)
 
 
-def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write named arrays as an uncompressed `.npz`, whole or not at all; the same arrays give the same bytes."""
-    with replacing(path) as part, part.open("wb") as handle:
+def write_npz(path: Path, arrays: Mapping[str, Any], alone: bool = True) -> None:
+    """Write named arrays as an uncompressed `.npz`, whole or not at all; the same arrays give the same bytes.
+
+    `alone` is that of `replacing`.
+    """
+    with replacing(path, alone) as part, part.open("wb") as handle:
         write_arrays(handle, arrays)
 
 

@@ -29,6 +29,7 @@ class ExtractionJob:
             -1 for a file that does not exist. They differ if another image has taken a file's name.
         extractor: The backbone and its settings.
         batch_size: Images per batch.
+        first: Row of the first image; above 0 in a part that a worker computes.
     """
 
     images_dir: str
@@ -36,11 +37,12 @@ class ExtractionJob:
     stamps: NDArray[np.int64]
     extractor: str
     batch_size: int
+    first: int = 0
 
     @classmethod
     def of_files(cls, images_dir: Path, paths: list[str], extractor: str, batch_size: int) -> "ExtractionJob":
         """Describe the extraction of these files as they are now."""
-        stamps = np.array([_stamp(images_dir / path) for path in paths], np.int64).reshape(-1, 3)
+        stamps = np.array([stamp(images_dir / path) for path in paths], np.int64).reshape(-1, 3)
         return cls(str(images_dir.absolute()), paths, stamps, extractor, batch_size)
 
     @property
@@ -50,7 +52,17 @@ class ExtractionJob:
 
     def rows(self, batch: int) -> range:
         """Return the row numbers of a batch; its borders depend on nothing but the batch size."""
-        return range(batch * self.batch_size, min((batch + 1) * self.batch_size, len(self.paths)))
+        return range(batch * self.batch_size, min((batch + 1) * self.batch_size, self.first + len(self.paths)))
+
+    def path(self, row: int) -> str:
+        """Return the path of a row."""
+        return self.paths[row - self.first]
+
+    def batch(self, batch: int) -> "ExtractionJob":
+        """Return the part of the job that is one batch, of the same rows."""
+        rows = self.rows(batch)
+        here = slice(rows.start - self.first, rows.stop - self.first)
+        return dataclasses.replace(self, paths=self.paths[here], stamps=self.stamps[here], first=rows.start)
 
     def part(self, rows: list[int]) -> "ExtractionJob":
         """Return the extraction of some of these images."""
@@ -58,13 +70,14 @@ class ExtractionJob:
 
     def key(self, rows: range | None = None) -> str:
         """Return a checksum of what decides the features of these rows (all if None), in this order and batch size."""
-        rows = range(len(self.paths)) if rows is None else rows
-        files = [[self.paths[row], *self.stamps[row].tolist()] for row in rows]
+        rows = range(self.first, self.first + len(self.paths)) if rows is None else rows
+        files = [[self.path(row), *self.stamps[row - self.first].tolist()] for row in rows]
         content = json.dumps([self.images_dir, self.extractor, self.batch_size, *files])
         return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
+def stamp(path: Path) -> tuple[int, int, int]:
+    """Return size, time of change and time of status change of a file, -1 for each if it cannot be found."""
     try:
         status = path.stat()
     except OSError:  # reading the image will report it
@@ -135,7 +148,7 @@ class PartialFeatures:
         kept = {self._path(batch).name for batch in found}
         for path in self.folder.iterdir():
             if path.name not in kept:
-                path.unlink()
+                path.unlink(missing_ok=True)  # a worker of a driver that was killed may rename its last file
         write_npz(self.folder / SETTINGS, {**vars(self.job), "paths": np.array(self.job.paths, np.str_)})
         return found, changes
 
@@ -162,7 +175,7 @@ class PartialFeatures:
             "place_crs": np.array([crs.index(text) for _, text in places], np.int64),
             "crs": np.array(crs, np.str_),
         }
-        write_npz(self._path(batch), content)
+        write_npz(self._path(batch), content, alone=False)
 
     def features(self, batch: int) -> NDArray[np.float32]:
         """Read the features `[m, d] float32` of a finished batch."""

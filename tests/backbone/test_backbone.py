@@ -9,7 +9,7 @@ from graphs import random_jpeg
 from PIL import Image
 
 from mhcln.backbone import frozen_graph
-from mhcln.backbone.backbone import Backbone, open_backbone, reopen_backbone
+from mhcln.backbone.backbone import Backbone, chosen_file, open_backbone, recipe_of, reopen_backbone
 from mhcln.backbone.compiled import turned
 from mhcln.backbone.layers import Scaling
 from mhcln.backbone.recipe import BackboneOptions, Recipe
@@ -138,3 +138,16 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, console, monk
     monkeypatch.setattr(frozen_graph, "read_graph", read_and_change)
     with pytest.raises(UserError, match="changed while it was read"):
         open_backbone(BackboneOptions(tmp_path), console)
+
+
+@pytest.mark.parametrize("changes", [{}, {"tiff": "pixels", "views": 8}, {"layers": ("mixed", "mixed_10")}])
+def test_a_recipe_is_known_before_its_backbone_is_opened(model_dir, console, changes):
+    options = BackboneOptions(model_dir, **changes)
+    assert recipe_of(chosen_file(options, console), options) == open_backbone(options, console).recipe
+
+
+def test_the_recipe_of_random_weights_is_known_before_they_are_drawn(console):
+    options = BackboneOptions(random_seed=3)
+    assert str(recipe_of(chosen_file(options, console), options)) == (
+        "random-inception-v3 pool_3; seed=3; tiff=pixels; precision=float32; views=1"
+    )

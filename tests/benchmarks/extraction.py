@@ -41,6 +41,7 @@ from mhcln.console import Quiet
 from mhcln.data import folders
 from mhcln.data.images import read_image
 from mhcln.pipeline.extract import ExtractOptions, extract
+from mhcln.pipeline.feature_batches import ThisProcess
 from mhcln.quiet_tensorflow import keras, tf
 
 BATCH = 32
@@ -201,7 +202,8 @@ def decoding_alone(paths: list[Path], backbone: Backbone) -> int:
 
 def whole_extraction(backbone: Backbone, scan: folders.Scan, dump_dir: Path, size: int = BATCH) -> int:
     shutil.rmtree(dump_dir, ignore_errors=True)
-    extract(scan, backbone, ExtractOptions(scan.images_dir, dump_dir, batch_size=size), Quiet())
+    options = ExtractOptions(scan.images_dir, dump_dir, batch_size=size)
+    extract(scan, ThisProcess(backbone, Quiet()), options, Quiet())
     return len(scan.paths)
 
 

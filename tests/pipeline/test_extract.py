@@ -28,6 +28,7 @@ from mhcln.backbone.recipe import BackboneOptions
 from mhcln.console import Terminated, UserError
 from mhcln.data import folders
 from mhcln.pipeline.extract import ExtractOptions, extract, extract_features
+from mhcln.pipeline.feature_batches import ThisProcess
 from mhcln.quiet_tensorflow import keras, tf
 from mhcln.storage.formats import Features, read_features
 from mhcln.storage.layout import PARTIAL_FEATURES as FOLDER
@@ -60,7 +61,7 @@ def device(request, monkeypatch) -> None:
 
 def extracted(images_dir, backbone, dump_dir, console, batch_size=4, skip_broken=False) -> Features:
     options = ExtractOptions(images_dir, dump_dir, batch_size=batch_size, skip_broken=skip_broken)
-    extract(folders.scan(images_dir), backbone, options, console)
+    extract(folders.scan(images_dir), ThisProcess(backbone, console), options, console)
     return read_features(dump_dir)
 
 
@@ -286,10 +287,10 @@ def test_the_same_images_under_other_classes_keep_their_features_but_not_their_l
 ):
     dump_dir, never = tmp_path / "dump", stopping_after(backbone, 0, AssertionError())
     options = ExtractOptions(images_dir, dump_dir, batch_size=4)
-    extract(folders.scan_unlabelled(images_dir), backbone, options, console)
+    extract(folders.scan_unlabelled(images_dir), ThisProcess(backbone, console), options, console)
     unlabelled = read_features(dump_dir)
     for scan in (folders.scan(images_dir), folders.scan(images_dir, "Mine"), folders.scan_unlabelled(images_dir)):
-        extract(scan, never, options, console)
+        extract(scan, ThisProcess(never, console), options, console)
         found = read_features(dump_dir)
         assert found.images.labels.tolist() == scan.labels.tolist()
         assert (found.images.dataset, found.images.class_names) == (scan.dataset.name, list(scan.dataset.class_names))

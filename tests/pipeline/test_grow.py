@@ -18,6 +18,7 @@ from mhcln.console import UserError
 from mhcln.data import folders
 from mhcln.data.reading import Reading
 from mhcln.pipeline.extract import ExtractOptions, extract
+from mhcln.pipeline.feature_batches import ThisProcess
 from mhcln.storage import formats
 from mhcln.storage.formats import Features, read_features
 
@@ -49,7 +50,7 @@ class Counting:
 def extracted(images_dir, backbone, dump_dir, console, skip=False, batch_size=8) -> tuple[Features, int]:
     counting = backbone if isinstance(backbone, Counting) else Counting(backbone)
     options = ExtractOptions(images_dir, dump_dir, batch_size=batch_size, skip_broken=skip)
-    extract(folders.scan(images_dir), counting.backbone, options, console)
+    extract(folders.scan(images_dir), ThisProcess(counting.backbone, console), options, console)
     return read_features(dump_dir), sum(counting.sizes)
 
 

@@ -93,3 +93,39 @@ def test_checkpoints_that_lack_something_are_refused(tmp_path, name):
     files.write_npz(tmp_path / STATE, arrays)
     with pytest.raises(UserError, match=r"state\.npz does not say .*; delete it and train again"):
         checkpoint.load()
+
+
+def test_a_batch_of_a_job_is_saved_from_its_part_as_from_the_whole(tmp_path):
+    """What a worker is given, one batch, has the rows, the key and the file that the whole job has for it."""
+    stamps = np.arange(15, dtype=np.int64).reshape(5, 3)
+    job = ExtractionJob("/images", [f"a/{row}" for row in range(5)], stamps, "extractor", 2)
+    whole = PartialFeatures(tmp_path, job)
+    whole.resume()
+    for number, count in enumerate((2, 2, 1)):
+        part = job.batch(number)
+        assert part.rows(number) == job.rows(number)
+        assert [part.path(row) for row in part.rows(number)] == [job.path(row) for row in job.rows(number)]
+        assert part.key(part.rows(number)) == part.key() == job.key(job.rows(number))
+        assert part.batch(number).key() == part.key()
+        found = Findings({job.rows(number)[-1]: "empty file"})
+        PartialFeatures(tmp_path, part).save(number, BATCH[:count], found)
+        assert whole._read(number)[1] == found
+    assert whole.resume() == ({number: Findings({row: "empty file"}) for number, row in enumerate((1, 3, 4))}, [])
+
+
+def test_two_that_write_one_batch_at_the_same_time_leave_it_whole(tmp_path, monkeypatch):
+    partial = PartialFeatures(tmp_path, JOB)
+    partial.resume()
+    write, inner = files.write_arrays, []
+
+    def write_while_another_does(handle, arrays):
+        if not inner:
+            inner.append(handle)
+            PartialFeatures(tmp_path, JOB).save(0, BATCH, FOUND)
+        write(handle, arrays)
+
+    monkeypatch.setattr(files, "write_arrays", write_while_another_does)
+    partial.save(0, BATCH, FOUND)
+    assert inner
+    assert partial.resume() == ({0: FOUND}, [])
+    assert sorted(path.name for path in partial.folder.iterdir()) == ["batch_000000.npz", SETTINGS]
