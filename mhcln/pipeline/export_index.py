@@ -3,6 +3,8 @@
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+
 from mhcln.console import Console, UserError
 from mhcln.data import datasets
 from mhcln.pipeline.evaluate import open_run
@@ -36,10 +38,12 @@ def export_index(
     run = open_run(runs.choose_run(dump_dir, run_name))
     class_names = datasets.display_names(run.inputs.dataset, run.codes.class_names)
     archive = load_archive(run, which, class_names, images_dir)
-    index = faiss.IndexBinaryFlat(8 * archive.codes.shape[1])
-    index.add(archive.codes)
+    index = faiss.IndexBinaryFlat(8 * archive.parts[0].codes.shape[1])
+    for part in archive.parts:
+        index.add(np.ascontiguousarray(part.codes))
     ids = target.with_name(IDS)
-    rows = ((row, path, archive.class_of(row), archive.images_dir_of(row)) for row, path in enumerate(archive.paths))
+    paths = (path for part in archive.parts for path in part.paths)
+    rows = ((row, path, archive.class_of(row), archive.images_dir_of(row)) for row, path in enumerate(paths))
     with locked(target.parent):
         _check_place(target)
         with replacing(target) as index_part, replacing(ids) as ids_part:
