@@ -14,6 +14,7 @@ TESTED = METRICS[1]  # equal codes in storage order can be lucky; their expectat
 LEVEL = 0.05
 # Test images for each training image at 60 % training: what the test below corrects with.
 TEST_TO_TRAIN = 2 / 3
+SUMMARY_BITS = 32
 SHOWN_BELOW_BEST = 0.12  # mAP: methods farther below the best are named below the picture
 
 
@@ -64,8 +65,13 @@ def p_value(first: Sequence[float], second: Sequence[float]) -> float:
 def markdown(results: Iterable[Result]) -> str:
     """Return the tables of all features files and protocols, one after another."""
     parts = []
-    for (features, protocol), group in _by_features(results).items():
+    groups = _by_features(results)
+    for (features, protocol), group in groups.items():
         parts.append(f"**{features}**, {protocol}\n\n{_table(group)}")
+    for features in dict.fromkeys(features for features, _ in groups):
+        own = {protocol: group for (name, protocol), group in groups.items() if name == features}
+        if len(own) > 1:
+            parts.append(f"**{features}**, {SUMMARY_BITS} bits, {TESTED}, trained on\n\n{_by_protocol(own)}")
     parts.append(
         "mAP@20 as published / tie-aware: mean ± sample standard deviation over splits, the latter in 1/10,000.\n"
         f"In bold what is not told from the best of its column ({TESTED}; corrected paired t test, p >= {LEVEL:g})."
@@ -93,11 +99,17 @@ def pictures(results: Iterable[Result], titles: Mapping[str, str]) -> dict[str, 
 
 def _by_features(results: Iterable[Result]) -> dict[tuple[str, str], dict[tuple[str, int], Runs]]:
     found: dict[tuple[str, str], dict[tuple[str, int], Runs]] = {}
-    for each in sorted(results, key=lambda result: result.key):
+    for each in sorted(results, key=lambda result: (result.key.features, _order(result.key.protocol), result.key)):
         key = each.key
         group = found.setdefault((key.features, key.protocol), {})
         group.setdefault((key.method, key.bits), {})[key.seed] = each
     return found
+
+
+def _order(protocol: str) -> tuple[bool, float]:
+    """Return what sorts protocols: the usual one, then fewer and fewer images of each class, then unseen classes."""
+    first, *rest = protocol.split()
+    return rest[:1] != ["%"], -float(first) if "each" in rest else math.inf
 
 
 def _table(group: dict[tuple[str, int], Runs]) -> str:
@@ -118,6 +130,26 @@ def _table(group: dict[tuple[str, int], Runs]) -> str:
         rows.append([name, *cells, f"{distinct:,.0f}", iterations, f"{seconds:.3g}"])
     head, *body = (f"| {' | '.join(row)} |" for row in rows)
     return "\n".join([head, "| --- " + "| ---: " * (len(rows[0]) - 1) + "|", *body])
+
+
+def _by_protocol(groups: dict[str, dict[tuple[str, int], Runs]]) -> str:
+    """Return the table of one bit length, a column for each protocol, the best of the first column first."""
+    columns = [
+        {method: runs for (method, bits), runs in group.items() if bits in (SUMMARY_BITS, max(b for _, b in group))}
+        for group in groups.values()
+    ]
+    means = [{name: _mean_and_deviation(runs, TESTED)[0] for name, runs in column.items()} for column in columns]
+    methods = sorted({name for column in columns for name in column}, key=lambda name: -means[0].get(name, 0.0))
+    rows = [["method", *groups]]
+    for name in methods:
+        cells = []
+        for column, mean in zip(columns, means, strict=True):
+            text = f"{mean[name]:.3f}" if name in column else ""
+            told = name not in column or not _not_told_apart(column[name], column[max(mean, key=mean.__getitem__)])
+            cells.append(text if told else f"**{text}**")
+        rows.append([f"`{name}`", *cells])
+    head, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([head, "| --- " + "| ---: " * len(groups) + "|", *body])
 
 
 def _best(group: dict[tuple[str, int], Runs], method: str) -> float:

@@ -1,6 +1,7 @@
 """The benchmark of the methods: its protocols keep training and test apart, its test is the one that it names."""
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -82,6 +83,20 @@ def test_the_table_sorts_methods_and_marks_those_that_are_not_told_from_the_best
     assert [row[0].strip("| `") for row in rows] == ["good", "near", "bad"]
     assert [row[1].startswith("**") for row in rows] == [True, True, False]
     assert rows[0][1] == "**0.9600 ± 16 / 0.9500 ± 16**"
+
+
+def test_protocols_stand_beside_each_other_from_many_training_images_to_none():
+    others = [
+        dataclasses.replace(each, key=dataclasses.replace(each.key, protocol=protocol))
+        for protocol in (protocols.few(5), protocols.few(20), "4 classes, asked for 2 others")
+        for each in made(good=0.7, near=0.8)
+    ]
+    text = method_table.markdown([*others, *made(good=0.95, near=0.9)])
+    lines = text[text.index("trained on") :].splitlines()
+    head = "| method | 60 % of each class | 20 of each class | 5 of each class | 4 classes, asked for 2 others |"
+    assert lines[2] == head
+    assert lines[4] == "| `good` | **0.950** | 0.700 | 0.700 | 0.700 |"
+    assert lines[5] == "| `near` | 0.900 | **0.800** | **0.800** | **0.800** |"
 
 
 def test_the_picture_leaves_out_what_is_far_below():
