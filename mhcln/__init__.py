@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mhcln.hamming.index import Index as Index
     from mhcln.pipeline.hasher import Hasher as Hasher
     from mhcln.pipeline.hasher import fit as fit
-    from mhcln.storage.formats import read_features as read_features
+    from mhcln.storage.features import read_features as read_features
     from mhcln.storage.run_record import TrainConfig as TrainConfig
 
 _HOMES = {
@@ -35,7 +35,7 @@ _HOMES = {
     "evaluate": "mhcln.evaluation.evaluate",
     "fit": "mhcln.pipeline.hasher",
     "pack": "mhcln.hamming.codes",
-    "read_features": "mhcln.storage.formats",
+    "read_features": "mhcln.storage.features",
     "stratified_split": "mhcln.data.splits",
     "unpack": "mhcln.hamming.codes",
 }

@@ -11,8 +11,10 @@ from mhcln.evaluation.definitions import definitions, metric_names, shared_names
 from mhcln.hamming.codes import pack, unpack
 from mhcln.storage import formats, layout, source
 from mhcln.storage.archive import ArchivePart
+from mhcln.storage.features import write_features
+from mhcln.storage.features_file import Features, ImageTable
 from mhcln.storage.files import write_npz
-from mhcln.storage.formats import Addition, Codes, Features, ImageTable
+from mhcln.storage.formats import Addition, Codes
 from mhcln.storage.paths import PathTable
 from mhcln.storage.results import Results
 from mhcln.storage.run_record import Outcome, RunInputs, RunRecord, TrainConfig
@@ -114,7 +116,7 @@ def separable_features(
 def write_training_inputs(folder: Path, features: Features, seeds=(0,), rule=splits.stratified_split) -> None:
     """Write `features.npz` and a split, or one for each seed."""
     folder.mkdir(parents=True, exist_ok=True)
-    formats.write_features(folder, features)
+    write_features(folder, features)
     for seed in seeds:
         split = rule(features.images.paths, features.images.labels, 0.6, seed)
         if seed == seeds[0]:

@@ -14,7 +14,8 @@ import pytest
 from conftest import REPO_ROOT
 
 from mhcln.cli import TRACEBACK, folder_name, fraction, margin, names, whole_number, whole_numbers
-from mhcln.storage import formats, layout
+from mhcln.storage import layout
+from mhcln.storage.features import read_image_table
 
 SCRIPTS = ("extract_features.py", "dataset_generator.py", "trainer.py", "eval.py")
 
@@ -243,7 +244,7 @@ def test_a_folder_whose_name_is_not_utf_8_is_no_trouble(pipeline, tmp_path, run_
     assert done.returncode == 0, done.stderr
     assert rf"see {tmp_path}/dump\udce9/skipped.csv" in done.stderr
     assert (dump / "skipped.csv").read_text(encoding="utf-8").splitlines()[1].startswith("beach/broken.tif,")
-    images = formats.read_image_table(dump)
+    images = read_image_table(dump)
     assert (images.images_dir, len(images)) == (str(folder), 20)
     assert all((folder / path).is_file() for path in images.paths)
     done = run_script("eval.py", f"--query={folder}", "--k=2", f"--dump_dir={pipeline / 'dump'}")

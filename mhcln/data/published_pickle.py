@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from mhcln.console import UserError
 from mhcln.data import datasets
+from mhcln.storage.features_file import FEATURES_SECTION, Features, ImageTable
 from mhcln.storage.files import one_line, sha256_of
-from mhcln.storage.formats import FEATURES_SECTION, Features, ImageTable
 
 # A pickle of AID's 10,000 images takes 82 MB, four times that in Python 2's text protocol, and 450,000 opcodes there.
 PICKLE_BYTES = 350 * 2**20

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mhcln.data import georeference, remarks
-from mhcln.storage.formats import ImageTable, read_features
+from mhcln.storage.features import read_features
+from mhcln.storage.features_file import ImageTable
 from mhcln.storage.partial_features import ExtractionJob, Findings, PartialFeatures
 
 

@@ -18,7 +18,8 @@ from mhcln.pipeline.outputs import output_folder, require_no_other_run
 from mhcln.reporting import page, pictures, summary
 from mhcln.reporting.cards import Card
 from mhcln.reporting.pictures import ImageSource, SampledQuery
-from mhcln.storage import formats, layout, runs
+from mhcln.storage import layout, runs
+from mhcln.storage.features import read_image_table
 from mhcln.storage.files import locked, write_csv, write_text
 from mhcln.storage.formats import Codes
 from mhcln.storage.results import Results, write_results
@@ -55,7 +56,7 @@ def open_run(folder: Path) -> Run:
     if run.config is not None:
         return run
     if (folder.parent / layout.FEATURES).is_file():
-        images = formats.read_image_table(folder.parent)
+        images = read_image_table(folder.parent)
         if set(run.codes.paths) <= set(images.paths):
             inputs = RunInputs(dataset=images.dataset, images_dir=images.images_dir, extractor=images.extractor)
             return dataclasses.replace(run, inputs=inputs)

@@ -16,15 +16,9 @@ from mhcln.device import explained, open_device
 from mhcln.pipeline.described import Described, described_before, joined, new_features
 from mhcln.pipeline.feature_batches import Engine, ThisProcess, compute_missing
 from mhcln.storage import layout
+from mhcln.storage.features import read_features, read_image_table, write_features
+from mhcln.storage.features_file import Features, ImageTable, no_lonlat
 from mhcln.storage.files import locked, write_csv
-from mhcln.storage.formats import (
-    Features,
-    ImageTable,
-    no_lonlat,
-    read_features,
-    read_image_table,
-    write_features,
-)
 from mhcln.storage.partial_features import ExtractionJob, PartialFeatures
 
 LISTED = 10  # unreadable images that a message names

@@ -19,9 +19,11 @@ from mhcln.device import check_precision, tf32, trains_with_xla
 from mhcln.hamming.codes import binarise, pack
 from mhcln.pipeline.training_setup import TrainingData, choose_method, codes_of, prepare, solve, trained_network
 from mhcln.quiet_tensorflow import keras
-from mhcln.storage import formats, layout, runs
+from mhcln.storage import layout, runs
 from mhcln.storage.checkpoints import Progress
-from mhcln.storage.formats import Codes, Features, Split
+from mhcln.storage.features import read_image_table
+from mhcln.storage.features_file import Features
+from mhcln.storage.formats import Codes, Split
 from mhcln.storage.run_record import TrainConfig
 from mhcln.storage.runs import Run
 from mhcln.training import loop
@@ -139,7 +141,7 @@ def _model_file(dump_dir: Path, extractor: str) -> str:
     """Return where extraction found the weights, if the features beside the run are those that it was trained on."""
     if not (dump_dir / layout.FEATURES).is_file():
         return ""
-    images = formats.read_image_table(dump_dir)
+    images = read_image_table(dump_dir)
     return images.model_file if images.extractor == extractor else ""
 
 

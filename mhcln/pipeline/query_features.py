@@ -4,8 +4,9 @@ from pathlib import Path
 
 from mhcln.console import UserError, user_path
 from mhcln.data import folders
-from mhcln.storage import formats, layout
-from mhcln.storage.formats import Features
+from mhcln.storage import layout
+from mhcln.storage.features import read_features
+from mhcln.storage.features_file import Features
 from mhcln.storage.runs import Run
 
 
@@ -40,7 +41,7 @@ def read_of_same_maker(place: Path, run: Run) -> Features:
     Raises:
         UserError: They are of another network than the run's, or of no image.
     """
-    features = formats.read_features(place)
+    features = read_features(place)
     if not features.images.paths:
         raise UserError(f"{place} has features of no image; make them again with {layout.EXTRACT}")
     if features.images.extractor != run.inputs.extractor:

@@ -26,8 +26,8 @@ from mhcln.reporting import geojson, neighbours
 from mhcln.reporting.neighbours import Neighbours
 from mhcln.storage import layout, runs
 from mhcln.storage.archive import Archive, load_archive
+from mhcln.storage.features_file import Features, ImageTable
 from mhcln.storage.files import locked, write_json, write_text
-from mhcln.storage.formats import Features, ImageTable
 from mhcln.storage.runs import Run
 
 

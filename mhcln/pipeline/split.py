@@ -11,8 +11,10 @@ from mhcln.data.duplicates import Rows
 from mhcln.data.published_pickle import read_published
 from mhcln.data.split_lists import split_from_lists
 from mhcln.storage import formats, layout
+from mhcln.storage.features import read_features, write_features
+from mhcln.storage.features_file import Features, ImageTable
 from mhcln.storage.files import locked
-from mhcln.storage.formats import Features, ImageTable, Split
+from mhcln.storage.formats import Split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +49,7 @@ def make_splits(options: SplitOptions, console: Console) -> None:
     with locked(dump_dir):
         if options.features:
             _import_features(options.features, dump_dir, console)
-        features = formats.read_features(dump_dir)
+        features = read_features(dump_dir)
         images = features.images
         if images.skipped:
             console.warn(f"features.npz lacks {images.skipped} images that could not be read; see skipped.csv")
@@ -130,12 +132,12 @@ def _write(dump_dir: Path, made: list[Split], images: ImageTable, console: Conso
 
 def _import_features(file: Path, dump_dir: Path, console: Console) -> None:
     """Write `features.npz` from features that were made elsewhere, unless that was done before."""
-    features = formats.read_features(file) if file.suffix == ".npz" else read_published(file)
+    features = read_features(file) if file.suffix == ".npz" else read_published(file)
     if (dump_dir / layout.FEATURES).exists():
-        if not _same(features, formats.read_features(dump_dir)):
+        if not _same(features, read_features(dump_dir)):
             raise UserError(f"{dump_dir} has other features already; choose another --dump_dir or leave --features out")
         return
-    formats.write_features(dump_dir, features)
+    write_features(dump_dir, features)
     console.say(f"{features.images.dataset}: features of {len(features.images)} images from {file}")
 
 

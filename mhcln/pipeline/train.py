@@ -18,8 +18,10 @@ from mhcln.pipeline.training_setup import TrainingData, choose_method, codes_of,
 from mhcln.quiet_tensorflow import keras
 from mhcln.storage import formats, layout, runs
 from mhcln.storage.checkpoints import Checkpoint, Progress
+from mhcln.storage.features import read_features
+from mhcln.storage.features_file import Features, ImageTable
 from mhcln.storage.files import locked, replacing, write_csv
-from mhcln.storage.formats import Activations, Codes, Features, ImageTable, Split
+from mhcln.storage.formats import Activations, Codes, Split
 from mhcln.storage.run_record import Outcome, RunInputs, RunRecord, TrainConfig
 from mhcln.training import loop
 from mhcln.training.learner import activations
@@ -64,7 +66,7 @@ def train_runs(options: TrainOptions, console: Console) -> None:
         UserError: The options contradict each other, or the images do not allow the training.
     """
     _check_options(options)
-    features = formats.read_features(options.dump_dir)
+    features = read_features(options.dump_dir)
     if features.images.skipped:
         console.warn(f"features.npz lacks {features.images.skipped} images that could not be read; see skipped.csv")
     choose_method(options.config.loss, features.images)

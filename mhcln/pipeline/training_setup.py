@@ -14,7 +14,8 @@ from mhcln.data import splits
 from mhcln.data.duplicates import equal_images
 from mhcln.hamming.codes import binarise, pack
 from mhcln.quiet_tensorflow import keras
-from mhcln.storage.formats import Codes, Features, ImageTable, Split
+from mhcln.storage.features_file import Features, ImageTable
+from mhcln.storage.formats import Codes, Split
 from mhcln.storage.run_record import TrainConfig
 from mhcln.training.learner import Learner
 from mhcln.training.methods import METHODS, ClosedForm, Iterative, MethodSpec

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mhcln.console import UserError
 from mhcln.storage import formats, layout
 from mhcln.storage.archive_shards import Shard, ShardEntry, read_entries, read_shard
+from mhcln.storage.features_file import no_lonlat
 from mhcln.storage.files import PART
 from mhcln.storage.formats import Addition
 from mhcln.storage.paths import PathTable
@@ -41,7 +42,7 @@ class ArchivePart:
     paths: PathTable
     images_dir: str
     class_names: list[str]
-    lonlat: NDArray[np.float64] = dataclasses.field(default_factory=formats.no_lonlat)
+    lonlat: NDArray[np.float64] = dataclasses.field(default_factory=no_lonlat)
     activations: Activations | None = None
     shard: Shard | None = None
 

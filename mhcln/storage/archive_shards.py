@@ -87,7 +87,7 @@ class ShardEntry:
         source: Name of the addition that it belongs to.
         images_dir: Folder that its paths start from.
         class_names: Names of its classes, for people; empty for images without classes.
-        float_scale: As in `mhcln.storage.formats.ImageTable`.
+        float_scale: As in `mhcln.storage.features_file.ImageTable`.
         bits, extractor, model_sha256: What made its codes, as in `mhcln.storage.formats.Addition`.
         images: How many it holds.
         file: Name of the file; "" if it is not written yet.

@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mhcln.console import UserError
-from mhcln.storage.files import read_json, read_npz, write_json
+from mhcln.storage.files import read_json, read_npz, write_json, write_npz
 from mhcln.storage.npz import AnyArray
 
 FORMAT = 1
+OPTIONAL = ("stamps", "lonlat", "float_scale")  # arrays that are not written where there is nothing to say
 
 Kind = TypeVar("Kind")
 
@@ -123,6 +124,10 @@ class Source:
         inside = not n or (labels.min() >= lowest and labels.max() < max(len(class_names), lowest + 1))
         self.require(bool(inside), f"labels lie outside the {len(class_names)} classes")
 
+    def require_lonlat(self, lonlat: AnyArray, n: int) -> None:
+        """Require where each of `n` images lies, or nothing of any."""
+        self.require(lonlat.shape in ((0, 5, 2), (n, 5, 2)), f"lonlat is {lonlat.shape}, not {(n, 5, 2)}")
+
 
 def _fits(array: AnyArray, dtype: type[np.number[Any]]) -> bool:
     """Return whether the numbers of an array are within those of a dtype; NaN and infinities are left aside."""
@@ -179,6 +184,14 @@ def shortened(value: object) -> str:
     """Return the text of a value, cut if it is long."""
     text = str(value)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+
+
+def write_npz_content(path: Path, content: Mapping[str, Any]) -> None:
+    """Write the fields of a dataclass as arrays, with the number of the format."""
+    # an empty list would become float64
+    said = {name: value for name, value in content.items() if name not in OPTIONAL or len(value)}
+    arrays = {name: np.array(value, np.str_) if isinstance(value, list) else value for name, value in said.items()}
+    write_npz(path, {**arrays, "format": np.int64(FORMAT)})
 
 
 def write_json_content(path: Path, content: Mapping[str, object]) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mhcln.storage import formats, layout
+from mhcln.storage.features import read_features
 from mhcln.storage.formats import Codes
 from mhcln.storage.runs import Run
 
@@ -21,7 +22,7 @@ def features_of(run: Run) -> NDArray[np.float32]:
     if not path.is_file():
         raise UnavailableError(f"{path} is not there")
     recorded = run.inputs.features_sha256
-    features = formats.read_features(dump_dir)
+    features = read_features(dump_dir)
     if recorded is not None and recorded != features.sha256:
         raise UnavailableError(f"{path} has changed since the training")
     return _in_order_of(run.codes, features.vectors, features.images.paths, path)

@@ -23,7 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from mhcln.data.datasets import REPO_ROOT
 from mhcln.hamming.codes import binarise, pack
 from mhcln.storage import formats, layout
-from mhcln.storage.formats import Activations, Codes, Features, ImageTable
+from mhcln.storage.features import write_features
+from mhcln.storage.features_file import Features, ImageTable
+from mhcln.storage.formats import Activations, Codes
 
 BITS, WIDTH = 32, 2048
 SIZES = {"UCMD": (21, 100), "AID": (30, 333)}
@@ -46,7 +48,7 @@ def made(folder: Path, classes: int, per_class: int) -> None:
     formats.write_codes(run, Codes(codes, BITS, labels, paths, split, names))
     formats.write_activations(run, Activations(activations, paths))
     features = random.random((classes, WIDTH), np.float32)[labels] + random.random((n, WIDTH), np.float32)
-    formats.write_features(folder, Features(features, ImageTable(labels, paths, names, "made up", "", "made up")))
+    write_features(folder, Features(features, ImageTable(labels, paths, names, "made up", "", "made up")))
 
 
 def seconds(folder: Path) -> float:

@@ -35,8 +35,8 @@ from tqdm import tqdm
 
 import mhcln
 from mhcln.quiet_tensorflow import tf
+from mhcln.storage.features_file import Features
 from mhcln.storage.files import write_csv, write_text
-from mhcln.storage.formats import Features
 from mhcln.training.methods import METHODS, ClosedForm, usual_config
 
 K = 20

@@ -4,7 +4,8 @@ import numpy as np
 
 import mhcln
 from mhcln.data.splits import LISTS, given_split, stratified_split
-from mhcln.storage.formats import Features, Split
+from mhcln.storage.features_file import Features
+from mhcln.storage.formats import Split
 
 RATIO = 0.6
 USUAL = "60 % of each class"

@@ -10,7 +10,8 @@ import pytest
 from scipy import stats
 
 from mhcln.data.splits import stratified_split
-from mhcln.storage.formats import Features, ImageTable, write_features
+from mhcln.storage.features import write_features
+from mhcln.storage.features_file import Features, ImageTable
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 

@@ -32,6 +32,7 @@ from mhcln.data.images import read_image
 from mhcln.data.published_pickle import read_published
 from mhcln.demo.scenes import draw_scene
 from mhcln.storage import formats, keras_file, layout, results, runs, source
+from mhcln.storage.features import read_features, read_image_table, write_features
 from mhcln.storage.keras_file import Shapes
 from mhcln.storage.run_record import TrainConfig
 from mhcln.training.network_file import read_network
@@ -86,7 +87,7 @@ def read_as_image(folder: Path, content: bytes) -> object:
 
 def array_seeds(folder: Path) -> list[bytes]:
     features = factories.separable_features(3, 4, 5)
-    formats.write_features(folder, features)
+    write_features(folder, features)
     formats.write_split(
         folder / layout.SPLIT, splits.stratified_split(features.images.paths, features.images.labels, 0.5, 0)
     )
@@ -99,8 +100,8 @@ def read_as_arrays(folder: Path, content: bytes) -> object:
     for name in (layout.FEATURES, layout.SPLIT, layout.CODES):
         (folder / name).write_bytes(content)
     return first_value(
-        lambda: formats.read_features(folder),
-        lambda: formats.read_image_table(folder),
+        lambda: read_features(folder),
+        lambda: read_image_table(folder),
         lambda: formats.read_split(folder / layout.SPLIT),
         lambda: formats.read_codes(folder),
     )

@@ -20,6 +20,7 @@ from dumps import TRAINING, command, mistake, run_here, wait
 from truth import Known, untrue
 
 from mhcln.storage import formats, layout
+from mhcln.storage.features import read_image_table
 
 CAMPAIGN = int(os.environ.get("MHCLN_CAMPAIGN", "2"))
 SEED = os.environ.get("MHCLN_CAMPAIGN_SEED", "0")
@@ -146,7 +147,7 @@ def undone(pair: Pair, found: list[tuple[int, str]], dump_dir: Path) -> list[str
     done = [action for action, (status, _errors) in zip(pair.actions, found, strict=True) if status == 0]
     lost = [action for action in done if action in MADE and not list(dump_dir.glob(MADE[action]))]
     extracted = [action.split()[1] for action in done if action.startswith("extract")] or ["a"]
-    if Path(formats.read_image_table(dump_dir).images_dir).name not in {f"images_{name}" for name in extracted}:
+    if Path(read_image_table(dump_dir).images_dir).name not in {f"images_{name}" for name in extracted}:
         lost.append("extract")
     drawn = [int(action.split()[1]) for action in done if action.startswith("split")] or [0]
     if formats.read_split(dump_dir / layout.SPLIT).seed not in drawn:

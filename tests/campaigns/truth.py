@@ -16,6 +16,7 @@ from mhcln.pipeline.costs import signs_of
 from mhcln.pipeline.train import TrainOptions, train_runs
 from mhcln.storage import formats, layout, runs
 from mhcln.storage.archive_shards import ShardEntry, read_entries
+from mhcln.storage.features import read_features
 from mhcln.storage.files import sha256_of
 from mhcln.storage.paths import PathTable
 from mhcln.storage.results import read_results
@@ -129,7 +130,7 @@ def _untrue_results(folder: Path, versions: list[Path]) -> list[str]:
     codes, record = formats.read_codes(evaluated[0]), runs.read_record(evaluated[0])
     evaluation = evaluate(codes, results.archive, results.k)
     stored = formats.read_activations(evaluated[0], codes.bits)
-    features = formats.read_features(evaluated[0].parent).vectors
+    features = read_features(evaluated[0].parent).vectors
     signs = signs_of(features, np.array(codes.split) == "train")
     vectors = {"features": features, "signs": signs, "activations": stored.activations}
     costs = {what: evaluate_vectors(rows, evaluation.protocol) for what, rows in vectors.items()}
@@ -152,6 +153,6 @@ def _is_true_addition(known: Known, entry: ShardEntry, folders: list[Path]) -> b
         added_codes = added["codes"]
     models = [path for folder in folders if (path := folder / layout.MODEL).is_file()]
     used = [path for path in models if sha256_of(path) == entry.model_sha256]
-    features = formats.read_features(known.root / f"{Path(entry.images_dir).name.removeprefix('images_')}0")
+    features = read_features(known.root / f"{Path(entry.images_dir).name.removeprefix('images_')}0")
     codes = pack(binarise(activations(read_network(used[0]), features.vectors))) if used else None
     return codes is not None and list(paths) == features.images.paths and (added_codes == codes).all()

@@ -3,7 +3,7 @@
 import numpy as np
 
 from mhcln.data.duplicates import equal_across, equal_images, groups_of_several
-from mhcln.storage import formats
+from mhcln.storage.features import read_features
 
 
 def test_equal_features_and_equal_names_are_groups():
@@ -34,7 +34,7 @@ def test_leaks_are_counted_beside_images_on_both_sides():
 def test_each_of_the_real_data_sets_has_one_pair(shared):
     pairs = {}
     for name in ("ucmd", "aid"):
-        features = formats.read_features(shared / "data" / "features" / f"{name}.npz")
+        features = read_features(shared / "data" / "features" / f"{name}.npz")
         groups = groups_of_several(equal_images(features.vectors, features.images.paths))
         pairs[name] = [[features.images.paths[row].split("/")[1] for row in rows] for rows in groups]
     assert pairs == {

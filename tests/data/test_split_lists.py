@@ -8,7 +8,7 @@ import pytest
 
 from mhcln.console import UserError
 from mhcln.data.split_lists import split_from_lists
-from mhcln.storage import formats
+from mhcln.storage.features import read_image_table
 
 CLASSES = ["harbor", "dense residential", "river"]
 PATHS = [f"{name}/{n}.tif" for name in CLASSES for n in (1, 2)]
@@ -83,7 +83,7 @@ def test_missing_and_binary_lists_are_reported(tmp_path):
 def test_published_lists_fit_the_real_data(shared, tmp_path, name, train, test):
     source = "ucmd" if name == "UC_Merced" else "aid"
     (tmp_path / "features.npz").symlink_to((shared / "data" / "features" / f"{source}.npz").resolve())
-    images = formats.read_image_table(tmp_path)
+    images = read_image_table(tmp_path)
     split = split_from_lists(shared / "data" / "splits" / name, images.paths, images.labels, images.class_names)
     assert (len(split.train_paths), len(split.test_paths)) == (train, test)
 

@@ -14,7 +14,8 @@ from mhcln.console import UserError
 from mhcln.data import splits
 from mhcln.quiet_tensorflow import keras
 from mhcln.storage import formats, layout, runs
-from mhcln.storage.formats import Features
+from mhcln.storage.features import read_features
+from mhcln.storage.features_file import Features
 from mhcln.storage.results import read_results
 
 WITHOUT_LABELS = {"itq": 6, "lsh": 6, "sign": 12}  # and the bits of a code of features of width 12
@@ -48,7 +49,7 @@ def test_a_run_leaves_the_usual_files_and_the_same_ones_again(dump_dir, loss, bi
     assert set(run.outcome.files) == set(layout.TRAINED)
     assert (folder / "history.csv").read_text().splitlines()[0] == "iteration,distinct_codes"
     model = keras.models.load_model(folder / "model.keras", safe_mode=True, compile=False)
-    vectors = formats.read_features(dump_dir).vectors
+    vectors = read_features(dump_dir).vectors
     stored = formats.read_activations(folder, bits).activations
     np.testing.assert_allclose(model(vectors).numpy(), stored, atol=1e-6)
     assert (mhcln.Hasher.load(folder).encode(vectors) == codes.codes).all()
@@ -84,7 +85,7 @@ def test_each_evaluation_says_what_the_signs_of_the_features_are_worth(dump_dir,
     train_here(f"--loss={loss}", f"--HASH_BITS={bits}", *batches, "--dump_dir", dump_dir)
     assert evaluate("--k=5", "--interval=0", "--dump_dir", dump_dir).returncode == 0
     costs = {cost.what: cost for cost in read_results(dump_dir / f"K{bits}_{loss}").costs}
-    features, split = formats.read_features(dump_dir), formats.read_split(dump_dir / "split.npz")
+    features, split = read_features(dump_dir), formats.read_split(dump_dir / "split.npz")
     signs = mhcln.fit(features, split, mhcln.TrainConfig(bits=12, loss="sign")).encode_split(features, split)
     metrics = mhcln.evaluate(signs, k=5).metrics
     assert (costs["signs"].stored, costs["signs"].bytes_per_image) == ("12 bits", 2)
@@ -98,7 +99,7 @@ def test_signs_are_of_all_features(dump_dir):
 
 def test_training_in_memory_gives_the_codes_of_the_script(dump_dir):
     train_here("--loss=itq", "--HASH_BITS=6", "--dump_dir", dump_dir)
-    features, split = formats.read_features(dump_dir), formats.read_split(dump_dir / "split.npz")
+    features, split = read_features(dump_dir), formats.read_split(dump_dir / "split.npz")
     hasher = mhcln.fit(features, split, mhcln.TrainConfig(bits=6, loss="itq"))
     assert (hasher.encode_split(features, split).codes == formats.read_codes(dump_dir / "K6_itq").codes).all()
     assert mhcln.evaluate(hasher.encode_split(features, split), k=5).metrics["mAP@5"] > 0.6
@@ -114,7 +115,7 @@ def test_a_table_says_closed_form(dump_dir, evaluate):
 
 
 def test_labels_are_not_looked_at(dump_dir):
-    features = formats.read_features(dump_dir)
+    features = read_features(dump_dir)
     bare = unlabelled(features)
     split = splits.stratified_split(bare.images.paths, bare.images.labels, 0.6, 0)
     assert (split.rule, len(split.train_paths), len(split.test_paths)) == ("random", 24, 16)

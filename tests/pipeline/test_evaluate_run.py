@@ -18,8 +18,11 @@ from mhcln.data import datasets
 from mhcln.hamming.codes import pack, unpack
 from mhcln.pipeline import evaluate as pipeline_evaluate
 from mhcln.storage import files, formats
-from mhcln.storage.formats import Codes, Features
+from mhcln.storage.features import write_features
+from mhcln.storage.features_file import Features
+from mhcln.storage.formats import Codes
 from mhcln.storage.results import read_results
+from mhcln.storage.source import FORMAT
 
 
 def results(folder) -> dict:
@@ -149,7 +152,7 @@ def test_codes_without_a_run_get_images_and_names_from_the_features(tmp_path, ev
     codes = write_run(tmp_path)
     write_images(tmp_path / "images", codes)
     table = image_table(codes.paths, codes.labels, images_dir=str(tmp_path / "images"))
-    formats.write_features(tmp_path, Features(np.zeros((len(codes.paths), 4), np.float32), table))
+    write_features(tmp_path, Features(np.zeros((len(codes.paths), 4), np.float32), table))
     done = evaluate(f"--dump_dir={tmp_path}", "--k=3", "--interval=12")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "K8/hamming_out/sample_11.png").is_file()
@@ -261,7 +264,7 @@ def test_every_query_is_a_line_of_results_csv(tmp_path, evaluate):
 
 def test_features_activations_and_codes_are_compared(tmp_path, evaluate):
     codes = noisy_codes()
-    formats.write_features(tmp_path, features_of_codes(codes, np.arange(len(codes.paths))[::-1]))
+    write_features(tmp_path, features_of_codes(codes, np.arange(len(codes.paths))[::-1]))
     digest = files.sha256_of(tmp_path / "features.npz")
     write_run(tmp_path, run={"features_sha256": digest})
     activations = unpack(codes.codes, 8).astype(np.float32)
@@ -282,7 +285,7 @@ def test_features_activations_and_codes_are_compared(tmp_path, evaluate):
 
 def test_features_made_since_the_training_are_left_out_and_reported(tmp_path, evaluate):
     codes = write_run(tmp_path, run={"features_sha256": "00"})
-    formats.write_features(tmp_path, features_of_codes(codes))
+    write_features(tmp_path, features_of_codes(codes))
     done = evaluate(f"--dump_dir={tmp_path}", "--k=3", "--interval=0")
     assert done.returncode == 0, done.stderr
     assert [row["what"] for row in results(tmp_path / "K8")["costs"]] == ["codes"]
@@ -315,7 +318,7 @@ def test_bits_that_fill_no_whole_byte_cost_the_next_one(tmp_path, evaluate):
 
 def test_features_that_lack_images_are_left_out_and_reported(tmp_path, evaluate):
     codes = write_run(tmp_path)
-    formats.write_features(tmp_path, features_of_codes(codes, np.arange(1, len(codes.paths))))
+    write_features(tmp_path, features_of_codes(codes, np.arange(1, len(codes.paths))))
     done = evaluate(f"--dump_dir={tmp_path}", "--k=3", "--interval=0")
     assert "lacks 1 of the images, first airplane/00.png" in done.stdout
 
@@ -333,7 +336,7 @@ def test_results_are_plain_json(tmp_path, evaluate):
     write_run(tmp_path)
     evaluate(f"--dump_dir={tmp_path}", "--k=3", "--interval=0")
     content = json.loads((tmp_path / "K8/results.json").read_text())
-    assert content["format"] == formats.FORMAT
+    assert content["format"] == FORMAT
     assert sys.float_info.max > content["mAP@3"] > 0
 
 

@@ -10,7 +10,7 @@ import pytest
 from factories import write_run
 
 from mhcln.hamming.index import Index
-from mhcln.storage import formats
+from mhcln.storage.features import read_features
 from mhcln.storage.files import locked
 
 
@@ -106,7 +106,7 @@ def test_images_that_were_added_have_ids_too(pipeline, tmp_path, evaluate):
     assert evaluate(dump, f"--export={tmp_path / 'x.faiss'}").returncode == 0
     index = faiss.read_index_binary(str(tmp_path / "x.faiss"))
     ids = rows_of(tmp_path / "ids.csv")[1:]
-    paths = formats.read_features(pipeline / "dump").images.paths
+    paths = read_features(pipeline / "dump").images.paths
     assert [row[1] for row in ids[40:]] == paths
     added = faiss.vector_to_array(index.xb).reshape(80, 2)[40:]
     own = {row[1]: code for row, code in zip(ids, faiss.vector_to_array(index.xb).reshape(80, 2)[:40], strict=False)}

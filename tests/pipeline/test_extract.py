@@ -30,7 +30,8 @@ from mhcln.data import folders
 from mhcln.pipeline.extract import ExtractOptions, extract, extract_features
 from mhcln.pipeline.feature_batches import ThisProcess
 from mhcln.quiet_tensorflow import keras, tf
-from mhcln.storage.formats import Features, read_features
+from mhcln.storage.features import read_features
+from mhcln.storage.features_file import Features
 from mhcln.storage.layout import PARTIAL_FEATURES as FOLDER
 from mhcln.storage.partial_features import PartialFeatures
 from mhcln.storage.saver import MOST_WAITING

@@ -19,8 +19,8 @@ from mhcln.data import folders
 from mhcln.data.reading import Reading
 from mhcln.pipeline.extract import ExtractOptions, extract
 from mhcln.pipeline.feature_batches import ThisProcess
-from mhcln.storage import formats
-from mhcln.storage.formats import Features, read_features
+from mhcln.storage.features import read_features, write_features
+from mhcln.storage.features_file import Features
 
 COUNT = 60
 
@@ -118,7 +118,7 @@ def test_another_recipe_and_a_file_without_stamps_compute_all(tmp_path, images_d
     assert extracted(images_dir, other, dump, console)[1] == COUNT
     for stamps in (np.empty((0, 3), np.int64), content.images.stamps[1:]):
         table = dataclasses.replace(content.images, stamps=stamps, inputs="of old")
-        formats.write_features(dump, Features(content.vectors, table))
+        write_features(dump, Features(content.vectors, table))
         assert extracted(images_dir, backbone, dump, console)[1] == COUNT
 
 

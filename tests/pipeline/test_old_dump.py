@@ -16,6 +16,7 @@ import pytest
 from mhcln.evaluation.definitions import metric_names
 from mhcln.storage import formats, layout, runs
 from mhcln.storage.archive import load_archive
+from mhcln.storage.features import read_features
 from mhcln.storage.results import read_results
 
 STORED = Path(__file__).parent / "old_dump"
@@ -37,7 +38,7 @@ def stored_results(run: str) -> dict:
 
 def test_every_file_is_read():
     dump = STORED / "dump"
-    features, split = formats.read_features(dump), formats.read_split(dump / layout.SPLIT)
+    features, split = read_features(dump), formats.read_split(dump / layout.SPLIT)
     assert (features.vectors.shape, len(features.images)) == ((24, 12), 24)
     assert (len(split.train_paths), len(split.test_paths), split.rule) == (15, 9, "stratified")
     run = runs.read_run(dump / "K8_orthohash")

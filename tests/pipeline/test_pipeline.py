@@ -10,6 +10,7 @@ from conftest import REPO_ROOT
 from PIL import Image
 
 from mhcln.storage import formats
+from mhcln.storage.features import read_features
 
 
 def test_the_dump_folder_holds_what_the_contract_says(pipeline):
@@ -19,7 +20,7 @@ def test_the_dump_folder_holds_what_the_contract_says(pipeline):
     run = {path.name for path in (dump / "K12").iterdir()}
     assert {"run.json", "model.keras", "history.csv", "codes.npz", "results.json", "hamming_out"} <= run
     assert not [path for path in dump.rglob("*") if "part" in path.name]
-    features, codes = formats.read_features(dump), formats.read_codes(dump / "K12")
+    features, codes = read_features(dump), formats.read_codes(dump / "K12")
     assert features.vectors.shape == (40, 12)
     assert "inception-2015-12-05" in features.images.extractor
     assert codes.paths == features.images.paths

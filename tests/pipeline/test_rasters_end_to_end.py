@@ -10,6 +10,7 @@ from rasterio.transform import Affine
 
 from mhcln.demo.scenes import SCENES, draw_scene
 from mhcln.storage import formats
+from mhcln.storage.features import read_image_table
 
 RANGE = "--range=0,3060"
 
@@ -54,7 +55,7 @@ def chips(tmp_path_factory, run_script):
 def test_nothing_is_on_stderr_and_the_recipe_is_kept(chips):
     root, errors = chips
     assert errors == ["", "", "", ""]
-    images = formats.read_image_table(root / "dump")
+    images = read_image_table(root / "dump")
     assert images.extractor.endswith("; bands=3,2,1; range=0,3060")
     assert np.isfinite(images.lonlat).all()
     codes = formats.read_codes(root / "dump" / "K8")
@@ -66,7 +67,7 @@ def test_what_was_found_lies_on_a_map(chips):
     queries = root / "dump" / "K8" / "queries"
     content = json.loads((queries / "query_beach1.geojson").read_text(encoding="utf-8"))
     found = json.loads((queries / "query_beach1.json").read_text(encoding="utf-8"))["found"]
-    images = formats.read_image_table(root / "dump")
+    images = read_image_table(root / "dump")
     assert len(content["features"]) == len(found) == 3
     for feature, entry in zip(content["features"], found, strict=True):
         lonlat = images.lonlat[images.paths.index(entry["path"])]

@@ -21,6 +21,8 @@ from mhcln.pipeline.additions import laid_out
 from mhcln.pipeline.search import add_images
 from mhcln.storage import formats, runs
 from mhcln.storage.archive import load_archive
+from mhcln.storage.features import read_features, write_features
+from mhcln.storage.features_file import Features
 from mhcln.storage.files import locked, sha256_of
 
 SCRIPT = "eval.py"
@@ -182,17 +184,17 @@ def test_an_empty_archive_is_refused(pipeline, run, tmp_path, run_script, users_
 
 
 def test_features_of_another_backbone_are_not_added(pipeline, tmp_path, run, console):
-    features = formats.read_features(pipeline / "dump")
+    features = read_features(pipeline / "dump")
     table, vectors = features.images, features.vectors
     other = dataclasses.replace(table, extractor=table.extractor + "; views=8")
-    formats.write_features(tmp_path, formats.Features(vectors, other))
+    write_features(tmp_path, Features(vectors, other))
     with pytest.raises(UserError, match="extract them again with the same backbone and flags"):
         add_images(run, tmp_path, "auto", console)
     none = dataclasses.replace(table, labels=table.labels[:0], paths=[])
-    formats.write_features(tmp_path, formats.Features(vectors[:0], none))
+    write_features(tmp_path, Features(vectors[:0], none))
     with pytest.raises(UserError, match=rf"{tmp_path} has features of no image; make them again with extract_"):
         add_images(run, tmp_path, "auto", console)
-    formats.write_features(tmp_path, formats.Features(np.pad(vectors, [(0, 0), (0, 3)]), table))
+    write_features(tmp_path, Features(np.pad(vectors, [(0, 0), (0, 3)]), table))
     with pytest.raises(UserError, match=rf"{tmp_path} gives features of width 15, the model takes 12; extract them"):
         add_images(run, tmp_path, "auto", console)
 

@@ -14,7 +14,9 @@ import trainer
 from mhcln.console import UserError
 from mhcln.data import splits
 from mhcln.storage import formats, layout, runs
-from mhcln.storage.formats import Features, Split
+from mhcln.storage.features import read_features, read_image_table, write_features
+from mhcln.storage.features_file import Features
+from mhcln.storage.formats import Split
 from mhcln.storage.results import read_results
 
 SCRIPT = "dataset_generator.py"
@@ -25,7 +27,7 @@ def dump_dir(tmp_path):
     paths = [f"{name}/{i}.tif" for name in ("a", "b", "c") for i in range(10)]
     labels = np.repeat(np.arange(3), 10).astype(np.int32)
     table = image_table(paths, labels, ["a", "b", "c"], skipped=1)
-    formats.write_features(tmp_path, Features(np.zeros((30, 4), np.float32), table))
+    write_features(tmp_path, Features(np.zeros((30, 4), np.float32), table))
     return tmp_path
 
 
@@ -66,7 +68,7 @@ def test_a_published_pickle_becomes_features(dump_dir, run_script, users_mistake
     for _ in range(2):
         result = run_script(SCRIPT, "--features", pickled, "--dump_dir", dump_dir / "new")
         assert result.returncode == 0, result.stderr
-    features = formats.read_features(dump_dir / "new")
+    features = read_features(dump_dir / "new")
     assert features.vectors[:, 0].tolist() == [0, 2, 4, 6, 1, 3, 5, 7]
     assert formats.read_split(dump_dir / "new" / "split.npz").train_test_split == 0.6
 
@@ -74,7 +76,7 @@ def test_a_published_pickle_becomes_features(dump_dir, run_script, users_mistake
 def test_the_folders_train_and_test_are_a_split(tmp_path, run_script, users_mistake):
     paths = [f"{part}/{name}/{n}.jpg" for name in ("a", "b") for part in ("Train", "test") for n in range(2)]
     labels = np.repeat([0, 1], 4)
-    formats.write_features(tmp_path, Features(np.zeros((8, 4), np.float32), image_table(paths, labels, ["a", "b"])))
+    write_features(tmp_path, Features(np.zeros((8, 4), np.float32), image_table(paths, labels, ["a", "b"])))
     done = run_script(SCRIPT, "--dump_dir", tmp_path, "--rule=folders")
     assert done.returncode == 0, done.stderr
     split = formats.read_split(tmp_path / "split.npz")
@@ -90,7 +92,7 @@ def test_a_split_of_folders_needs_the_folders(dump_dir, run_script, users_mistak
 
 def test_images_without_classes_are_split_at_random(tmp_path, run_script):
     paths = list("abcdefghij")
-    formats.write_features(tmp_path, Features(np.zeros((10, 4), np.float32), image_table(paths, np.full(10, -1), [])))
+    write_features(tmp_path, Features(np.zeros((10, 4), np.float32), image_table(paths, np.full(10, -1), [])))
     result = run_script(SCRIPT, "--dump_dir", tmp_path)
     assert "6 training and 4 test images of no classes, random, seed 0" in result.stdout
     split = formats.read_split(tmp_path / "split.npz")
@@ -100,7 +102,7 @@ def test_images_without_classes_are_split_at_random(tmp_path, run_script):
 
 def test_lists_split_images_without_classes_whatever_labels_they_name(tmp_path, run_script):
     table = image_table(list("abcd"), np.full(4, -1), [])
-    formats.write_features(tmp_path, Features(np.zeros((4, 4), np.float32), table))
+    write_features(tmp_path, Features(np.zeros((4, 4), np.float32), table))
     for name, lines in (("train", "a 0\nb 1"), ("test", "c 0\nd 1")):
         (tmp_path / f"{name}.txt").write_text(lines)
     result = run_script(SCRIPT, "--split_dir", tmp_path, "--dump_dir", tmp_path)
@@ -133,7 +135,7 @@ def dump(tmp_path):
     drawn = splits.stratified_split(features.images.paths, features.images.labels, 0.6, 0)
     trained, tested = (features.images.paths.index(side[0]) for side in (drawn.train_paths, drawn.test_paths))
     features.vectors[trained] = features.vectors[tested]
-    formats.write_features(tmp_path, features)
+    write_features(tmp_path, features)
     return tmp_path
 
 
@@ -145,7 +147,7 @@ def write_lists(folder, **lists):
 
 
 def test_equal_images_are_kept_on_one_side_of_a_drawn_split(dump):
-    images = formats.read_image_table(dump)
+    images = read_image_table(dump)
     plain = splits.stratified_split(images.paths, images.labels, 0.6, 0)
     console = here(dataset_generator, f"--dump_dir={dump}")
     split = formats.read_split(dump / layout.SPLIT)
@@ -159,7 +161,7 @@ def test_equal_images_are_kept_on_one_side_of_a_drawn_split(dump):
 
 
 def test_a_split_that_is_given_is_warned_about_and_every_result_says_so(dump, tmp_path):
-    images = formats.read_image_table(dump)
+    images = read_image_table(dump)
     plain = splits.stratified_split(images.paths, images.labels, 0.6, 0)
     lists = write_lists(tmp_path / "lists", train=plain.train_paths, test=plain.test_paths)
     console = here(dataset_generator, f"--dump_dir={dump}", lists)
@@ -180,13 +182,13 @@ def test_a_split_that_is_given_is_warned_about_and_every_result_says_so(dump, tm
 
 def test_classes_of_one_image_each_leave_none_to_test(tmp_path, run_script, users_mistake):
     images = image_table(["a/1.tif", "a/1.jpg", "b/1.tif"], [0, 0, 1], ["a", "b"])
-    formats.write_features(tmp_path, Features(np.arange(6, dtype=np.float32).reshape(3, 2), images))
+    write_features(tmp_path, Features(np.arange(6, dtype=np.float32).reshape(3, 2), images))
     users_mistake(run_script(SCRIPT, f"--dump_dir={tmp_path}"), "3 training and 0 test images", "add images")
     assert not (tmp_path / layout.SPLIT).exists()
 
 
 def test_lists_with_validation_and_images_that_they_leave_out(dump, tmp_path):
-    paths = formats.read_image_table(dump).paths
+    paths = read_image_table(dump).paths
     train, test = (
         [path for n, path in enumerate(paths) if n % 10 < 5],
         [path for n, path in enumerate(paths) if n % 10 > 6],
@@ -213,7 +215,7 @@ def test_lists_with_validation_and_images_that_they_leave_out(dump, tmp_path):
 
 
 def test_lists_of_queries_and_a_database_are_searched_as_they_say(dump, tmp_path):
-    paths = formats.read_image_table(dump).paths
+    paths = read_image_table(dump).paths
     train, query = (
         [path for n, path in enumerate(paths) if n % 10 < 5],
         [path for n, path in enumerate(paths) if n % 10 > 7],
@@ -239,7 +241,7 @@ def test_lists_of_queries_and_a_database_are_searched_as_they_say(dump, tmp_path
 def test_three_parts_in_folders_are_a_split_with_validation(tmp_path):
     paths = [f"{part}/{name}/{n}.jpg" for name in ("a", "b") for part in ("test", "train", "val") for n in range(4)]
     vectors = np.random.default_rng(0).normal(size=(24, 4)).astype(np.float32)
-    formats.write_features(tmp_path, Features(vectors, image_table(paths, np.repeat([0, 1], 12), ["a", "b"])))
+    write_features(tmp_path, Features(vectors, image_table(paths, np.repeat([0, 1], 12), ["a", "b"])))
     here(dataset_generator, f"--dump_dir={tmp_path}", "--rule=folders")
     split = formats.read_split(tmp_path / layout.SPLIT)
     assert {path.split("/")[0] for path in split.validation_paths} == {"val"}
@@ -252,7 +254,7 @@ def test_three_parts_in_folders_are_a_split_with_validation(tmp_path):
 def test_the_command_that_a_bad_split_advises_gets_further(tmp_path, rule, damage):
     names = [f"{part}/{name}/{n}.png" for name in ("a", "b") for part in ("test", "train") for n in range(6)]
     vectors = np.random.default_rng(0).normal(size=(24, 4)).astype(np.float32)
-    formats.write_features(tmp_path, Features(vectors, image_table(names, np.repeat([0, 1], 12), ["a", "b"])))
+    write_features(tmp_path, Features(vectors, image_table(names, np.repeat([0, 1], 12), ["a", "b"])))
     train, test = ([path for path in names if path.startswith(part)] for part in ("train", "test"))
     sides = {
         "unknown": ([*train, "train/a/9.png"], test),

@@ -22,7 +22,9 @@ from mhcln.hamming.codes import distances, pack
 from mhcln.pipeline.train import usual_iterations
 from mhcln.quiet_tensorflow import keras
 from mhcln.storage import files, formats, layout, runs
-from mhcln.storage.formats import Features, Split
+from mhcln.storage.features import read_features, read_image_table, write_features
+from mhcln.storage.features_file import Features, ImageTable
+from mhcln.storage.formats import Split
 from mhcln.training import loop
 from mhcln.training.learner import Learner
 
@@ -78,7 +80,7 @@ def assert_same_run(first, second):
 
 def test_a_run_leaves_files_that_agree(trained):
     run_dir = trained / "K12"
-    table, split = formats.read_image_table(trained), formats.read_split(trained / "split.npz")
+    table, split = read_image_table(trained), formats.read_split(trained / "split.npz")
     codes, run = formats.read_codes(run_dir), runs.read_record(run_dir)
     assert sorted(file.name for file in run_dir.iterdir() if file.name != ".lock") == sorted(
         ["run.json", "model.keras", "history.csv", "codes.npz", "activations.npz", "checkpoints"]
@@ -104,7 +106,7 @@ def test_a_run_leaves_files_that_agree(trained):
 
 def test_the_saved_model_makes_the_stored_activations(trained):
     model = keras.models.load_model(trained / "K12/model.keras", safe_mode=True, compile=False)
-    found = model(formats.read_features(trained).vectors).numpy()
+    found = model(read_features(trained).vectors).numpy()
     np.testing.assert_allclose(found, arrays(trained / "K12/activations.npz")["activations"], atol=1e-6)
 
 
@@ -163,9 +165,9 @@ def copied(trained, tmp_path):
 
 def test_changed_features_are_noticed(trained, tmp_path, run_script, users_mistake):
     folder = copied(trained, tmp_path)
-    features = formats.read_features(folder)
+    features = read_features(folder)
     features.vectors[0] += 1
-    formats.write_features(folder, features)
+    write_features(folder, features)
     users_mistake(run_script("trainer.py", *FLAGS, "--dump_dir", folder), "features_sha256", "--run_name")
 
 
@@ -175,8 +177,8 @@ def test_each_run_of_a_sweep_names_the_features_that_it_was_trained_on(tmp_path,
 
     def train_and_replace(*arguments, **options):
         loop_train(*arguments, **options)
-        features = formats.read_features(tmp_path)
-        formats.write_features(tmp_path, Features(features.vectors + 1, features.images))
+        features = read_features(tmp_path)
+        write_features(tmp_path, Features(features.vectors + 1, features.images))
 
     loop_train = loop.train
     monkeypatch.setattr(loop, "train", train_and_replace)
@@ -190,7 +192,7 @@ def test_each_run_of_a_sweep_names_the_features_that_it_was_trained_on(tmp_path,
 
 def test_a_changed_split_is_noticed(trained, tmp_path, run_script, users_mistake):
     folder = copied(trained, tmp_path)
-    table = formats.read_image_table(folder)
+    table = read_image_table(folder)
     formats.write_split(folder / "split.npz", splits.stratified_split(table.paths, table.labels, 0.6, 5))
     users_mistake(run_script("trainer.py", *FLAGS, "--dump_dir", folder), "split_seed 0 there, 5 now")
 
@@ -347,7 +349,7 @@ def test_usual_iterations_are_those_of_the_data_set_or_of_the_method():
     aid = datasets.known()["AID"].class_names
     for dataset, classes, iterations in (("own", aid, 10_000), ("AID", aid[:2], 10_000), ("AID", aid, 25_000)):
         labels = np.arange(len(classes), dtype=np.int32)
-        images = formats.ImageTable(labels, [f"{name}.tif" for name in classes], list(classes), dataset, "", "")
+        images = ImageTable(labels, [f"{name}.tif" for name in classes], list(classes), dataset, "", "")
         assert usual_iterations("mhcln", images) == iterations
         assert usual_iterations("orthohash", images) == usual_iterations("semihard", images) == 2000
 

@@ -15,7 +15,8 @@ import pytest
 from mhcln.console import UserError
 from mhcln.pipeline.hasher import Hasher
 from mhcln.storage import formats, layout, runs
-from mhcln.storage.formats import Features
+from mhcln.storage.features import read_features
+from mhcln.storage.features_file import Features
 from mhcln.storage.results import read_results
 
 FLIPS = int(os.environ.get("MHCLN_FLIPS", "150"))
@@ -38,7 +39,7 @@ def model_of(folder: Path) -> list[np.ndarray]:
 
 def features_of(folder: Path) -> Features:
     """The features without the SHA-256 of their file, which tells of every changed byte."""
-    return dataclasses.replace(formats.read_features(folder), sha256="")
+    return dataclasses.replace(read_features(folder), sha256="")
 
 
 READERS = {

@@ -22,6 +22,7 @@ from mhcln.console import UserError
 from mhcln.pipeline.additions import ArchiveWriter
 from mhcln.storage import archive, files, formats, layout, results, runs
 from mhcln.storage.checkpoints import STATE, Checkpoint, Progress
+from mhcln.storage.features import read_image_table
 from mhcln.storage.formats import Activations, Addition
 from mhcln.storage.partial_features import ExtractionJob, Findings, PartialFeatures
 from mhcln.storage.run_record import TrainConfig
@@ -85,7 +86,7 @@ def archive_of(dump: Path) -> object:
 
 
 READERS: dict[str, list[Callable[[Path], object]]] = {
-    "features.npz": [features_of, formats.read_image_table],
+    "features.npz": [features_of, read_image_table],
     "split.npz": [lambda dump: formats.read_split(dump / layout.SPLIT)],
     "K8/codes.npz": [lambda dump: formats.read_codes(dump / "K8"), lambda dump: runs.read_run(dump / "K8")],
     "K8/activations.npz": [lambda dump: formats.read_activations(dump / "K8", 8), activations_of],

@@ -11,8 +11,10 @@ from factories import record, results
 from mhcln.console import UserError
 from mhcln.storage import formats, layout, runs, source
 from mhcln.storage.checkpoints import Checkpoint, Progress
+from mhcln.storage.features import read_features, read_image_table, write_features
+from mhcln.storage.features_file import Features, ImageTable
 from mhcln.storage.files import read_npz, sha256_of, write_json, write_npz
-from mhcln.storage.formats import Codes, Features, ImageTable, Split
+from mhcln.storage.formats import Codes, Split
 from mhcln.storage.results import read_results
 from mhcln.storage.run_record import RunRecord, TrainConfig
 
@@ -45,10 +47,10 @@ def same(first: object, second: object) -> bool:
 
 
 def test_files_come_back_as_they_were(tmp_path):
-    formats.write_features(tmp_path, FEATURES)
+    write_features(tmp_path, FEATURES)
     formats.write_codes(tmp_path, CODES)
     formats.write_split(tmp_path / "split.npz", SPLIT)
-    features = formats.read_features(tmp_path)
+    features = read_features(tmp_path)
     np.testing.assert_array_equal(features.vectors, FEATURES.vectors)
     assert same(features.images, IMAGES)
     assert same(formats.read_codes(tmp_path), CODES)
@@ -58,7 +60,7 @@ def test_files_come_back_as_they_were(tmp_path):
 @pytest.mark.parametrize("kind", ["u1", "i2", "i8", "u8"])
 def test_labels_of_any_width_become_int32(tmp_path, kind):
     write_npz(tmp_path / "features.npz", {**ARRAYS, "labels": IMAGES.labels.astype(kind)})
-    labels = formats.read_features(tmp_path).images.labels
+    labels = read_features(tmp_path).images.labels
     assert (labels.dtype, labels.tolist()) == (np.int32, [0, 0, 1])
 
 
@@ -68,12 +70,12 @@ def test_what_numpy_wrote_by_hand_is_read(tmp_path, kind, save):
     vectors = np.random.default_rng(0).normal(size=(3, 768)).astype(kind)
     by_hand = {name: value for name, value in vars(IMAGES).items() if name in README_NAMES}
     save(tmp_path / "mine.npz", features=vectors, **{**by_hand, "labels": [0, 0, 1]}, format=1)
-    features = formats.read_features(tmp_path / "mine.npz")
+    features = read_features(tmp_path / "mine.npz")
     assert features.vectors.dtype == np.float32
     np.testing.assert_array_equal(features.vectors, vectors.astype(np.float32))
     assert (features.images.paths, features.images.labels.tolist()) == (IMAGES.paths, [0, 0, 1])
     save(tmp_path / "mine.npz", features=vectors, **{**by_hand, "labels": [-1, -1, -1], "class_names": []}, format=1)
-    assert formats.read_features(tmp_path / "mine.npz").images.class_names == []
+    assert read_features(tmp_path / "mine.npz").images.class_names == []
 
 
 def test_what_is_missing_of_a_file_by_hand_is_named(tmp_path):
@@ -82,15 +84,15 @@ def test_what_is_missing_of_a_file_by_hand_is_named(tmp_path):
     for name in whole:
         np.savez(tmp_path / "mine.npz", **{key: value for key, value in whole.items() if key != name})
         with pytest.raises(UserError, match=f"mine.npz has no array '{name}'; .* as mhcln/README.md says of features"):
-            formats.read_features(tmp_path / "mine.npz")
+            read_features(tmp_path / "mine.npz")
     np.savez(tmp_path / "mine.npz", **{**whole, "paths": np.array(IMAGES.paths, object)})
     with pytest.raises(UserError, match=r"Python objects, not plain numbers or text such as numpy.array\(names, str\)"):
-        formats.read_features(tmp_path / "mine.npz")
+        read_features(tmp_path / "mine.npz")
 
 
 def test_vectors_can_stay_in_the_file(tmp_path):
-    formats.write_features(tmp_path, FEATURES)
-    assert same(formats.read_image_table(tmp_path), IMAGES)
+    write_features(tmp_path, FEATURES)
+    assert same(read_image_table(tmp_path), IMAGES)
 
 
 def test_codes_unpack_as_the_contract_says(tmp_path):
@@ -104,7 +106,7 @@ def test_files_without_later_arrays_are_read(tmp_path):
     arrays = dict(ARRAYS)
     del arrays["skipped"]
     write_npz(tmp_path / "features.npz", arrays)
-    assert formats.read_features(tmp_path).images.skipped == 0
+    assert read_features(tmp_path).images.skipped == 0
 
 
 @pytest.mark.parametrize(
@@ -145,7 +147,7 @@ def test_files_without_later_arrays_are_read(tmp_path):
 def test_features_that_cannot_be_are_refused(tmp_path, change, message):
     write_npz(tmp_path / "features.npz", {**ARRAYS, **change})
     with pytest.raises(UserError, match=rf"features\.npz.*{message}.*extract_features\.py"):
-        formats.read_features(tmp_path)
+        read_features(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -168,10 +170,10 @@ def test_codes_that_cannot_be_are_refused(tmp_path, change, message):
 def test_another_format_and_a_missing_array_are_reported(tmp_path):
     write_npz(tmp_path / "features.npz", {**ARRAYS, "format": 2})
     with pytest.raises(UserError, match="of another format than 1"):
-        formats.read_features(tmp_path)
+        read_features(tmp_path)
     write_npz(tmp_path / "features.npz", {"features": FEATURES.vectors, "format": 1})
     with pytest.raises(UserError, match="has no array 'labels'"):
-        formats.read_features(tmp_path)
+        read_features(tmp_path)
 
 
 def test_records_of_runs_come_back_as_they_were(tmp_path):

@@ -21,6 +21,7 @@ from mhcln.console import UserError
 from mhcln.data import datasets
 from mhcln.data.split_lists import split_from_lists
 from mhcln.storage import files, formats, results, runs
+from mhcln.storage.features import read_features
 
 EXAMPLES = int(os.environ.get("MHCLN_FUZZ", "60"))
 fuzz = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -94,7 +95,7 @@ VALID = {
     ),
 }
 READERS = {
-    "features.npz": formats.read_features,
+    "features.npz": read_features,
     "split.npz": lambda folder: formats.read_split(folder / "split.npz"),
     "codes.npz": formats.read_codes,
     "added.npz": lambda folder: formats.read_addition(folder / "added.npz"),
