@@ -36,7 +36,11 @@ def parser() -> cli.Parser:
         help="stratified draws a share of each class; folders takes the train/, test/ and val/ that the images lie in; "
         "published-aid draws test images without regard to the training images, as the published AID code did",
     )
-    add("--features", type=cli.path, help=".npz of another network's features, or published features.pkl, to take")
+    add(
+        "--features",
+        type=cli.path,
+        help=".npz of another network's features, a folder or list of shards, or published features.pkl, to take",
+    )
     add(
         "--split_dir",
         type=cli.path,

@@ -58,9 +58,9 @@ def parser() -> cli.Parser:
     add(
         "--query",
         help="search the archive with this image, by file or by path in the archive, the images in this folder, - for "
-        "paths on stdin, or a features.npz",
+        "paths on stdin, or the features in a .npz, a features.json or a folder",
     )
-    add("--add", type=cli.path, help="hash the features.npz in this folder and add it to what --query searches")
+    add("--add", type=cli.path, help="hash the features in this folder and add them to what --query searches")
     add(
         "--export",
         type=cli.path,

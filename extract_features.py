@@ -1,4 +1,4 @@
-"""Describe every image of a data set by pool_3 (or other layers) of a pretrained Inception-v3: writes features.npz."""
+"""Describe every image of a data set by pool_3 (or other layers) of a pretrained Inception-v3: writes its features."""
 
 import argparse
 
@@ -8,7 +8,9 @@ from mhcln.backbone.recipe import BackboneOptions
 from mhcln.console import Console
 from mhcln.data.reading import PRESETS, Reading
 from mhcln.pipeline.extract import ExtractOptions, extract_features
+from mhcln.storage.features import SHARD_IMAGES
 
+MOST_SHARD_IMAGES = 2**31
 LARGEST_BATCH = 1024  # images of 299x299 pixels: 1.1 GB of float32, several of which are in memory at a time
 
 
@@ -33,6 +35,13 @@ def parser() -> cli.Parser:
         "--batch_size",
         type=cli.whole_number(1, LARGEST_BATCH),
         help="images per run of the network; if not given, 32, on a GPU 128",
+    )
+    add(
+        "--shard_images",
+        type=cli.whole_number(1, MOST_SHARD_IMAGES),
+        metavar="N",
+        help="of more images than that, the features go to features.json and files of N images in features/, in place "
+        f"of one features.npz; if not given, {SHARD_IMAGES:,} where images are computed",
     )
     add(
         "--tiff",
@@ -95,6 +104,7 @@ def main(flags: argparse.Namespace, console: Console) -> None:
         skip_broken=flags.on_error == "skip",
         backbone=backbone,
         device=flags.device,
+        shard_images=flags.shard_images,
     )
     extract_features(options, console)
 

@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mhcln.storage.mapped import Vectors
+
 Rows = NDArray[np.int64]
 Labels = NDArray[np.integer[Any]]
 
+_BLOCK = 4096  # rows that are read at a time
 _DIGEST_BYTES = 16  # of BLAKE2b: two of 2**40 different rows agree by chance less often than once in 2**48 data sets
 
 
-def equal_images(vectors: NDArray[np.float32], paths: Sequence[str]) -> Rows:
+def equal_images(vectors: Vectors, paths: Sequence[str]) -> Rows:
     """Find the images that are equal: the same features bit by bit, or one path but for the ending.
 
     Features that are the same for all images tell none apart, and are not used.
@@ -34,13 +37,21 @@ def equal_images(vectors: NDArray[np.float32], paths: Sequence[str]) -> Rows:
             row = first[row]
         return row
 
-    digests = [hashlib.blake2b(row, digest_size=_DIGEST_BYTES).digest() for row in np.ascontiguousarray(vectors)]
+    digests = _digests(vectors)
     same_name = _links(map(_without_ending, paths))
     same_features = _links(digests) if len(set(digests)) > 1 else []
     for row, earlier in same_features + same_name:
         low, high = sorted((root(row), root(earlier)))
         first[high] = low
     return np.array([root(row) for row in range(len(paths))], np.int64)
+
+
+def _digests(vectors: Vectors) -> list[bytes]:
+    digests = []
+    for start in range(0, len(vectors), _BLOCK):
+        block = np.ascontiguousarray(vectors[start : start + _BLOCK])
+        digests += [hashlib.blake2b(row, digest_size=_DIGEST_BYTES).digest() for row in block]
+    return digests
 
 
 def _without_ending(path: str) -> str:

@@ -3,8 +3,9 @@
 In come files and flags, out come files, lines and progress bars. Every other room does one kind of work. Only the
 scripts and the package's front door import this one.
 
-- `extract`, `feature_batches`, `described`: images to `features.npz`, batch by batch; those that it holds already stay.
-- `split`: `features.npz` to `split.npz`.
+- `extract`, `feature_batches`, `described`: images to features, batch by batch; those that are there already stay.
+- `feature_writing`: the features of an extraction to one file, or shard by shard.
+- `split`: features to `split.npz`.
 - `train`, `training_setup`: features and a split to run folders such as `K32/`.
 - `hasher`: a trained run as one object that turns features or images into codes; training in memory.
 - `evaluate`: a run's codes to `results.json`, pictures and `report.html`.

@@ -1,15 +1,31 @@
 """Images that are described: those of an earlier extraction that did not change since, and those that were missing."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mhcln.data import georeference, remarks
-from mhcln.storage.features import read_features
-from mhcln.storage.features_file import ImageTable
+from mhcln.storage.features_file import Features
+from mhcln.storage.mapped import Vectors
 from mhcln.storage.partial_features import ExtractionJob, Findings, PartialFeatures
+
+Rows = NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchVectors:
+    """The features of the finished batches of a job, read when they are asked for."""
+
+    partial: PartialFeatures
+
+    def __getitem__(self, rows: Rows) -> NDArray[np.float32]:
+        """Return the features `[m, d]` of these rows of the job, in ascending order; each batch is read once."""
+        size = self.partial.job.batch_size
+        batches, starts = np.unique(rows // size, return_index=True)
+        parts = np.split(rows, starts[1:])
+        found = zip(batches.tolist(), parts, strict=True)
+        return np.concatenate([self.partial.features(batch)[here - batch * size] for batch, here in found])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +34,7 @@ class Described:
 
     Attributes:
         row_of: Row of each image in the arrays below, by its path.
-        vectors: `[n, d] float32`.
+        vectors: `[n, d] float32`, of which some rows are read when they are asked for.
         lonlat: `[n, 5, 2]`, where they lie, NaN if that is not known.
         scales: Path of an image by each scale of float images.
         device: What computed the features; "" if nothing says it.
@@ -26,26 +42,28 @@ class Described:
     """
 
     row_of: dict[str, int]
-    vectors: NDArray[np.float32]
+    vectors: Vectors | BatchVectors
     lonlat: NDArray[np.float64]
     scales: dict[str, str] = dataclasses.field(default_factory=dict)
     device: str = ""
     software: str = ""
 
 
-def described_before(dump_dir: Path, old: ImageTable | None, job: ExtractionJob) -> Described:
-    """Return the images of a job that `features.npz` holds as the job would compute them.
+def described_before(features: Features | None, job: ExtractionJob) -> Described:
+    """Return the images of a job whose features the dump folder holds as the job would compute them.
 
     Args:
-        dump_dir: Folder of the file.
-        old: What it says of its images; None if there is none.
+        features: What it holds; None for nothing.
         job: The extraction of all images.
 
     Returns:
         The images whose path, stamp and extractor are those of the job.
     """
     nothing = Described({}, np.empty((0, 0), np.float32), np.empty((0, georeference.POINTS, 2)))
-    if old is None or (old.images_dir, old.extractor) != (job.images_dir, job.extractor):
+    if features is None:
+        return nothing
+    old = features.images
+    if (old.images_dir, old.extractor) != (job.images_dir, job.extractor):
         return nothing
     if old.stamps.shape != (len(old), 3):  # none, or of other images, if another program wrote the file
         return nothing
@@ -56,7 +74,7 @@ def described_before(dump_dir: Path, old: ImageTable | None, job: ExtractionJob)
     lonlat = old.lonlat if len(old.lonlat) else np.full((len(old), georeference.POINTS, 2), np.nan)
     return Described(
         {old.paths[row]: row for row in rows},
-        read_features(dump_dir).vectors,
+        features.vectors,
         lonlat,
         {old.float_scale: "images of an earlier extraction"} if old.float_scale else {},
         old.device,
@@ -65,17 +83,15 @@ def described_before(dump_dir: Path, old: ImageTable | None, job: ExtractionJob)
 
 
 def new_features(partial: PartialFeatures, findings: Findings) -> Described:
-    """Put the batches of a job together.
+    """Return the images of a job whose batches are all finished.
 
     Args:
-        partial: The job, and its batches.
+        partial: The job and its batches.
         findings: What is known of the images; why one has no place on the map is added to the remarks.
     """
-    job = partial.job
-    batches = [partial.features(batch) for batch in range(job.batches)]
-    vectors = np.concatenate(batches) if batches else np.empty((0, 0), np.float32)
-    row_of = {path: row for row, path in enumerate(job.paths) if row not in findings.problems}
-    return Described(row_of, vectors, _lonlat(findings, len(job.paths)))
+    paths = partial.job.paths
+    row_of = {path: row for row, path in enumerate(paths) if row not in findings.problems}
+    return Described(row_of, BatchVectors(partial), _lonlat(findings, len(paths)))
 
 
 def _lonlat(findings: Findings, count: int) -> NDArray[np.float64]:
@@ -90,19 +106,41 @@ def _lonlat(findings: Findings, count: int) -> NDArray[np.float64]:
     return lonlat
 
 
-def joined(first: Described, second: Described, paths: list[str]) -> Described:
-    """Return the images `paths`, in this order, each of which stands in `first` or in `second`."""
-    if not first.row_of:
-        rows = [second.row_of[path] for path in paths]
-        whole = len(rows) == len(second.vectors)
-        return dataclasses.replace(
-            second, vectors=second.vectors if whole else second.vectors[rows], lonlat=second.lonlat[rows]
-        )
-    width = first.vectors.shape[1]
-    vectors, lonlat = np.empty((len(paths), width), np.float32), np.empty((len(paths), georeference.POINTS, 2))
-    for part in (first, second):
-        here = [place for place, path in enumerate(paths) if path in part.row_of]
-        rows = [part.row_of[paths[place]] for place in here]
-        if rows:
-            vectors[here], lonlat[here] = part.vectors[rows], part.lonlat[rows]
-    return Described({path: row for row, path in enumerate(paths)}, vectors, lonlat)
+class Joined:
+    """Images each of which stands in one of two `Described`, in an order of their own.
+
+    Attributes:
+        sources: The two.
+        lonlat: `[n, 5, 2]`, where the images lie.
+    """
+
+    def __init__(self, first: Described, second: Described, paths: list[str]) -> None:
+        """Find each of the images `paths` in `first`, or else in `second`."""
+        self.sources = (first, second)
+        self._source = np.array([path not in first.row_of for path in paths], np.int64)
+        found = (self.sources[source].row_of[path] for source, path in zip(self._source, paths, strict=True))
+        self._rows = np.fromiter(found, np.int64, len(paths))
+        self.lonlat = np.empty((len(paths), georeference.POINTS, 2))
+        for number, source in enumerate(self.sources):
+            here = self._source == number
+            self.lonlat[here] = source.lonlat[self._rows[here]]
+
+    def __getitem__(self, rows: Rows) -> NDArray[np.float32]:
+        """Return the features `[m, d]` of images in ascending order."""
+        found = {}
+        for number, source in enumerate(self.sources):
+            here = np.flatnonzero(self._source[rows] == number)
+            if len(here) == len(rows):
+                return source.vectors[self._rows[rows]]
+            if len(here):
+                found[number] = here, source.vectors[self._rows[rows[here]]]
+        vectors = np.empty((len(rows), found[0][1].shape[1]), np.float32)
+        for here, values in found.values():
+            vectors[here] = values
+        return vectors
+
+    def last_images(self, partial: PartialFeatures) -> dict[int, int]:
+        """Return for each batch of the second source the last of the images, by number, that has its features there."""
+        images = np.flatnonzero(self._source)
+        batches = self._rows[images] // partial.job.batch_size
+        return dict(zip(batches.tolist(), images.tolist(), strict=True))  # of several, the last stays

@@ -19,7 +19,7 @@ from mhcln.reporting import page, pictures, summary
 from mhcln.reporting.cards import Card
 from mhcln.reporting.pictures import ImageSource, SampledQuery
 from mhcln.storage import layout, runs
-from mhcln.storage.features import read_image_table
+from mhcln.storage.features import is_there, read_image_table
 from mhcln.storage.files import locked, write_csv, write_text
 from mhcln.storage.formats import Codes
 from mhcln.storage.results import Results, write_results
@@ -55,7 +55,7 @@ def open_run(folder: Path) -> Run:
     run = runs.read_run(folder)
     if run.config is not None:
         return run
-    if (folder.parent / layout.FEATURES).is_file():
+    if is_there(folder.parent):
         images = read_image_table(folder.parent)
         if set(run.codes.paths) <= set(images.paths):
             inputs = RunInputs(dataset=images.dataset, images_dir=images.images_dir, extractor=images.extractor)

@@ -1,4 +1,4 @@
-"""Images to `features.npz`: every image of a data set goes through the backbone, batch by batch."""
+"""Images to features: every image of a data set goes through the backbone, batch by batch."""
 
 import dataclasses
 import time
@@ -13,13 +13,15 @@ from mhcln.console import Console, UserError
 from mhcln.data import folders, remarks
 from mhcln.data.folders import Scan
 from mhcln.device import explained, open_device
-from mhcln.pipeline.described import Described, described_before, joined, new_features
+from mhcln.pipeline.described import Joined, described_before, new_features
 from mhcln.pipeline.feature_batches import Engine, ThisProcess, compute_missing
+from mhcln.pipeline.feature_writing import FeatureWriting
 from mhcln.storage import layout
-from mhcln.storage.features import read_features, read_image_table, write_features
+from mhcln.storage.features import SHARD_IMAGES, file_of, read_intact, shard_sizes, write_features
 from mhcln.storage.features_file import Features, ImageTable, no_lonlat
 from mhcln.storage.files import locked, write_csv
 from mhcln.storage.partial_features import ExtractionJob, PartialFeatures
+from mhcln.storage.shards import remove_unlisted, shards_of
 
 LISTED = 10  # unreadable images that a message names
 
@@ -30,13 +32,14 @@ class ExtractOptions:
 
     Attributes:
         images_dir: Folder of class folders; with `unlabelled`, of any folders.
-        dump_dir: Folder of `features.npz`.
+        dump_dir: Folder that gets `features.npz`, or `features.json` and its shards.
         dataset: Name of the data set, if the folder names do not say it.
         unlabelled: Whether to take all images without classes.
         batch_size: Images per run of the network; chosen for the device if None.
         skip_broken: Whether images that cannot be read are left out; if not, they stop the extraction.
         backbone: Which network describes the images, and how.
         device: What computes, one of `mhcln.device.CHOICES`.
+        shard_images: Images of a shard, if there are more; if None, SHARD_IMAGES where images are computed.
     """
 
     images_dir: Path
@@ -47,10 +50,11 @@ class ExtractOptions:
     skip_broken: bool = False
     backbone: BackboneOptions = dataclasses.field(default_factory=BackboneOptions)
     device: str = "auto"
+    shard_images: int | None = None
 
 
 def extract_features(options: ExtractOptions, console: Console) -> None:
-    """Find the images, open the backbone, and write `features.npz`.
+    """Find the images, open the backbone, and write their features.
 
     Raises:
         UserError: There are no images, no such backbone, or images that cannot be read.
@@ -70,9 +74,9 @@ def extract_features(options: ExtractOptions, console: Console) -> None:
 
 
 def extract(scan: Scan, engine: Engine, options: ExtractOptions, console: Console) -> None:
-    """Write `features.npz` of all images of `scan`; continue an interrupted run of the same job.
+    """Write the features of all images of `scan`; continue an interrupted run of the same job.
 
-    Images that the file holds already, by path, stamp and extractor, are not computed again.
+    Images that the dump folder holds already, by path, stamp and extractor, are not computed again.
 
     Args:
         scan: The images.
@@ -89,13 +93,15 @@ def extract(scan: Scan, engine: Engine, options: ExtractOptions, console: Consol
     with locked(dump_dir):
         batch_size = options.batch_size or engine.batch_size
         job = ExtractionJob.of_files(scan.images_dir, scan.paths, engine.extractor, batch_size)
-        old = _existing(dump_dir)
-        if old is not None and old.inputs == job.key() and (options.skip_broken or not old.skipped):
-            PartialFeatures(dump_dir, job).remove()  # a run that was killed between its last two steps leaves it
-            _keep(dump_dir, scan, old, console)
+        old = read_intact(dump_dir)
+        same = old is not None and old.images.inputs == job.key()
+        if old is not None and same and (options.skip_broken or not old.images.skipped):
+            PartialFeatures(dump_dir, job).remove()  # a run that was killed between its last steps leaves that
+            remove_unlisted(dump_dir)
+            _keep(scan, old, options, console)
             return
         started = time.monotonic()
-        known = described_before(dump_dir, old, job)
+        known = described_before(old, job)
         missing = [row for row, path in enumerate(job.paths) if path not in known.row_of]
         if known.row_of:
             console.say(f"{len(known.row_of):,} of {len(job.paths):,} images are described already")
@@ -106,42 +112,48 @@ def extract(scan: Scan, engine: Engine, options: ExtractOptions, console: Consol
             raise UserError(_unreadable(problems, paths, len(job.paths)))
         if len(problems) == len(job.paths):
             raise UserError(f"none of the {len(problems)} images can be read, first {_listed(problems, paths, 1)}")
-        content = _collect(known, new_features(partial, findings), scan, engine, job)
+        new = new_features(partial, findings)
+        kept = [row for row, path in enumerate(job.paths) if path in known.row_of or path in new.row_of]
+        joined = Joined(known, new, [job.paths[row] for row in kept])
+        images = _table(joined, kept, scan, engine, job)
+        writing = FeatureWriting(dump_dir, images, joined, partial, options.shard_images or SHARD_IMAGES)
+        if lost := writing.lost():
+            partial.drop(lost)
+            count += compute_missing(partial, engine, options.skip_broken, known.scales, console)[1]
         _write_skipped(dump_dir, problems, paths)
-        write_features(dump_dir, content)
+        file = writing.write(console)
         partial.remove()
     for line in remarks.sentences({paths[row]: each for row, each in findings.remarks.items()}):
         console.warn(line)
     if problems:
         console.warn(f"{len(problems)} of {len(job.paths)} images were skipped, see {dump_dir / layout.SKIPPED}")
     seconds = time.monotonic() - started
-    console.say(f"{len(content.images):,} images of {len(content.images.class_names)} classes ({scan.dataset.name})")
+    console.say(f"{len(images):,} images of {len(images.class_names)} classes ({scan.dataset.name})")
     console.say(f"backbone: {engine.extractor}")
     console.say(f"{count:,} images in {seconds:.1f} s, {count / max(seconds, 1e-9):.1f} images/s")
-    console.say(f"{'wrote' if old is None else 'replaced'} {dump_dir / layout.FEATURES}")
+    console.say(f"{'wrote' if old is None else 'replaced'} {file}")
 
 
-def _existing(dump_dir: Path) -> ImageTable | None:
-    try:
-        return read_image_table(dump_dir)
-    except UserError:  # missing, damaged, or of an older format: it is made again
-        return None
+def _keep(scan: Scan, old: Features, options: ExtractOptions, console: Console) -> None:
+    """Keep the features of the very same images; put them under the classes and the data set of `scan`.
 
-
-def _keep(dump_dir: Path, scan: Scan, old: ImageTable, console: Console) -> None:
-    """Keep the features of the very same images; put them under the classes and the data set of `scan`."""
-    there = set(old.paths)
+    They stay in one file or in shards as they are, but if the user says how many images a shard shall have.
+    """
+    dump_dir, images = options.dump_dir, old.images
+    there = set(images.paths)
     kept = [row for row, path in enumerate(scan.paths) if path in there]
     classes = _classes(scan, kept)
-    if all(np.array_equal(value, getattr(old, name)) for name, value in classes.items()):
-        console.say(f"{dump_dir / layout.FEATURES} already holds these {len(old):,} images; nothing to do")
+    sizes = shard_sizes(dump_dir)
+    shard_images = options.shard_images or max(sizes, default=None)
+    relabelled = not all(np.array_equal(value, getattr(images, name)) for name, value in classes.items())
+    file = file_of(dump_dir)
+    if not relabelled and sizes == shards_of(len(images), shard_images):
+        console.say(f"{file} already holds these {len(images):,} images; nothing to do")
         return
-    now = dataclasses.replace(old, **classes)
-    write_features(dump_dir, Features(read_features(dump_dir).vectors, now))
-    console.say(
-        f"{dump_dir / layout.FEATURES} already held these {len(old):,} images: features kept, now of "
-        f"{len(now.class_names)} classes ({now.dataset})"
-    )
+    now = dataclasses.replace(images, **classes)
+    write_features(dump_dir, Features(old.vectors, now), shard_images)
+    what = f"now of {len(now.class_names)} classes ({now.dataset})" if relabelled else f"now in {file_of(dump_dir)}"
+    console.say(f"{file} already held these {len(images):,} images: features kept, {what}")
 
 
 def _classes(scan: Scan, kept: list[int]) -> dict[str, Any]:
@@ -154,11 +166,10 @@ def _classes(scan: Scan, kept: list[int]) -> dict[str, Any]:
     }
 
 
-def _collect(known: Described, new: Described, scan: Scan, engine: Engine, job: ExtractionJob) -> Features:
-    """Put the features of images that were described before and of new ones together, in the order of the scan."""
-    kept = [row for row, path in enumerate(job.paths) if path in known.row_of or path in new.row_of]
-    together = joined(known, new, [job.paths[row] for row in kept])
-    images = ImageTable(
+def _table(joined: Joined, kept: list[int], scan: Scan, engine: Engine, job: ExtractionJob) -> ImageTable:
+    """Return what is said of the images of some rows, which were described before or are new."""
+    known, new = joined.sources
+    return ImageTable(
         **_classes(scan, kept),
         images_dir=job.images_dir,
         extractor=engine.extractor,
@@ -168,10 +179,9 @@ def _collect(known: Described, new: Described, scan: Scan, engine: Engine, job: 
         device=_both(known.device, engine.device if new.row_of else ""),
         software=_both(known.software, engine.software if new.row_of else ""),
         stamps=job.stamps[kept],
-        lonlat=together.lonlat if np.isfinite(together.lonlat).any() else no_lonlat(),
+        lonlat=joined.lonlat if np.isfinite(joined.lonlat).any() else no_lonlat(),
         float_scale=next(iter(known.scales), ""),
     )
-    return Features(together.vectors, images)
 
 
 def _both(before: str, now: str) -> str:

@@ -21,9 +21,10 @@ from mhcln.pipeline.training_setup import TrainingData, choose_method, codes_of,
 from mhcln.quiet_tensorflow import keras
 from mhcln.storage import layout, runs
 from mhcln.storage.checkpoints import Progress
-from mhcln.storage.features import read_image_table
+from mhcln.storage.features import is_there, read_maker
 from mhcln.storage.features_file import Features
 from mhcln.storage.formats import Codes, Split
+from mhcln.storage.mapped import Vectors
 from mhcln.storage.run_record import TrainConfig
 from mhcln.storage.runs import Run
 from mhcln.training import loop
@@ -66,21 +67,24 @@ class Hasher:
         """Bits of a code."""
         return int(self.network.output_shape[1])
 
-    def activations(self, vectors: NDArray[np.float32], source: str = "this array") -> NDArray[np.float32]:
+    def activations(
+        self, vectors: Vectors, source: str = "this array", rows: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
         """Return the activations of feature vectors, from which codes are cut.
 
         Args:
             vectors: `[n, d] float32`.
             source: Where the vectors come from, for the message.
+            rows: `[m]`, which of the vectors; None for all.
 
         Returns:
-            `[n, K] float32`, between 0 and 1.
+            `[m, K] float32`, between 0 and 1.
 
         Raises:
             UserError: The vectors are not as wide as the network takes them.
         """
         self.check_width(vectors.shape[1], source)
-        return activations(self.network, vectors)
+        return activations(self.network, vectors, rows)
 
     def check_width(self, found: int, source: str) -> None:
         """Raise UserError if `source` gives features of another width than the network takes."""
@@ -91,14 +95,14 @@ class Hasher:
                 "extract them with the backbone that the run was trained on"
             )
 
-    def encode(self, vectors: NDArray[np.float32], source: str = "this array") -> NDArray[np.uint8]:
+    def encode(self, vectors: Vectors, source: str = "this array") -> NDArray[np.uint8]:
         """Return packed codes `[n, ceil(K / 8)] uint8` of feature vectors; arguments as those of `activations`."""
         return pack(binarise(self.activations(vectors, source)))
 
     def encode_split(self, features: Features, split: Split) -> Codes:
         """Return the codes of all training and test images of a split, ready to be evaluated."""
         data = TrainingData.of(features, split)
-        return codes_of(self.activations(features.vectors[data.used]), data)
+        return codes_of(self.activations(features.vectors, rows=data.used), data)
 
     def encode_images(self, paths: Sequence[str | Path], model_dir: str | Path | None = None) -> NDArray[np.uint8]:
         """Return packed codes `[n, ceil(K / 8)] uint8` of image files.
@@ -139,10 +143,10 @@ def load_network(run: Run) -> keras.Model:
 
 def _model_file(dump_dir: Path, extractor: str) -> str:
     """Return where extraction found the weights, if the features beside the run are those that it was trained on."""
-    if not (dump_dir / layout.FEATURES).is_file():
+    if not is_there(dump_dir):
         return ""
-    images = read_image_table(dump_dir)
-    return images.model_file if images.extractor == extractor else ""
+    maker = read_maker(dump_dir)
+    return maker.model_file if maker.extractor == extractor else ""
 
 
 def fit(features: Features, split: Split, config: TrainConfig, console: Console | None = None) -> Hasher:

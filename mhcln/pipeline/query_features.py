@@ -5,27 +5,27 @@ from pathlib import Path
 from mhcln.console import UserError, user_path
 from mhcln.data import folders
 from mhcln.storage import layout
-from mhcln.storage.features import read_features
+from mhcln.storage.features import FILES, file_of, read_features
 from mhcln.storage.features_file import Features
 from mhcln.storage.runs import Run
 
 
 def features_file(query: str) -> Path | None:
-    """Return the file of features that `--query` names: itself, or the `features.npz` of a folder without images.
+    """Return the file of features that `--query` names: itself, or that of a folder without images.
 
     Raises:
         UserError: The folder holds both.
     """
     path = user_path(query)
-    if path.suffix == ".npz":
+    if path.suffix in FILES:
         return path
-    file = path / layout.FEATURES
+    file = file_of(path)
     if not query or not file.is_file():
         return None
     image = folders.first_image(path)
     if image is not None:
         raise UserError(
-            f"--query={query} holds {layout.FEATURES} and images, first {image}; "
+            f"--query={query} holds {file.name} and images, first {image}; "
             f"give {file} to search with that, or a folder that holds the images alone"
         )
     return file
@@ -35,7 +35,7 @@ def read_of_same_maker(place: Path, run: Run) -> Features:
     """Read features that can be compared with those that a run was trained on.
 
     Args:
-        place: The file, or the folder of a `features.npz`.
+        place: The file, or the folder of a `features.npz` or `features.json`.
         run: The run.
 
     Raises:

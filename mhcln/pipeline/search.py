@@ -26,8 +26,10 @@ from mhcln.reporting import geojson, neighbours
 from mhcln.reporting.neighbours import Neighbours
 from mhcln.storage import layout, runs
 from mhcln.storage.archive import Archive, load_archive
+from mhcln.storage.features import FILES
 from mhcln.storage.features_file import Features, ImageTable
 from mhcln.storage.files import locked, write_json, write_text
+from mhcln.storage.mapped import Vectors
 from mhcln.storage.runs import Run
 
 
@@ -39,8 +41,8 @@ class SearchOptions:
         dump_dir: Folder of the run's folder.
         run_name: The run; None for the only one.
         query: An image, by file or by its path in the archive, a folder of images, "-" for such on standard input, or
-            features: a `.npz` or the folder of a `features.npz`; None to search nothing.
-        add: Folder of a `features.npz` whose images are added to the archive first; None to add nothing.
+            features: a `.npz`, a `features.json`, or the folder of either; None to search nothing.
+        add: Features, given in the same ways, whose images are added to the archive first; None to add nothing.
         k: Number of neighbours.
         archive: Which images are searched: "test", "train", "database", or "all" for them and all that was added.
         model_dir: Folder of the backbone; None if it is where extraction found it.
@@ -81,7 +83,7 @@ def add_images(run: Run, added_dir: Path, device: str, console: Console) -> None
 
     Args:
         run: The run.
-        added_dir: Folder of a `features.npz`.
+        added_dir: Folder of a `features.npz` or `features.json`, or the file.
         device: What computes the codes, one of `mhcln.device.CHOICES`.
         console: Where it is reported.
 
@@ -90,7 +92,7 @@ def add_images(run: Run, added_dir: Path, device: str, console: Console) -> None
     """
     features = read_of_same_maker(added_dir, run)
     images = features.images
-    folder = added_dir.parent if added_dir.suffix == ".npz" else added_dir
+    folder = added_dir.parent if added_dir.suffix in FILES else added_dir
     open_device(device, console)
     hasher = Hasher(load_network(run))
     with locked(run.folder / layout.ARCHIVES):
@@ -101,8 +103,9 @@ def add_images(run: Run, added_dir: Path, device: str, console: Console) -> None
         if images.images_dir:  # else nothing says that an image of the same path is the same
             writer.remove_images(images.images_dir, set(images.paths).__contains__)
         for start in range(0, len(images), SHARD_IMAGES):
-            rows = slice(start, start + SHARD_IMAGES)
-            activations = hasher.activations(features.vectors[rows], f"the backbone of {added_dir}")
+            rows = slice(start, min(start + SHARD_IMAGES, len(images)))
+            here = np.arange(rows.start, rows.stop)
+            activations = hasher.activations(features.vectors, f"the backbone of {added_dir}", here)
             writer.append(name, images.images_dir, _hashed_features(images, rows, activations))
         writer.commit()
     where = f"{run.folder / layout.ARCHIVES}, {name}"
@@ -195,7 +198,7 @@ def _hash_features(
 
 def _hashed(
     files: Sequence[Path],
-    vectors: NDArray[np.float32],
+    vectors: Vectors,
     problems: dict[int, ImageError],
     hasher: Hasher,
     source: str,
@@ -206,7 +209,7 @@ def _hashed(
         if not is_printable(file.name):
             problems[row] = ImageError(file, "its name cannot be printed")
     good = [row for row in range(len(files)) if row not in problems]
-    activations = hasher.activations(vectors[good], source)
+    activations = hasher.activations(vectors, source, np.array(good, np.int64))
     watch.lap("codes", len(good))
     points = {files[row]: point_of(values) for row, values in zip(good, activations, strict=True)}
     return points, {files[row]: problems[row] for row in sorted(problems)}

@@ -11,10 +11,12 @@ from mhcln.data.duplicates import Rows
 from mhcln.data.published_pickle import read_published
 from mhcln.data.split_lists import split_from_lists
 from mhcln.storage import formats, layout
-from mhcln.storage.features import read_features, write_features
+from mhcln.storage.features import FILES, file_of, is_there, read_features, shard_sizes, write_features
 from mhcln.storage.features_file import Features, ImageTable
 from mhcln.storage.files import locked
 from mhcln.storage.formats import Split
+
+BLOCK = 4096  # vectors that are compared at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +28,8 @@ class SplitOptions:
         ratio: Share of each class that trains; None for that of the papers.
         seeds: Seeds of the draws: one split each.
         rule: How a split is drawn, one of `mhcln.data.splits.RULES`.
-        features: An `.npz` of features of any network, or a `features.pkl` of the published code, to make
-            `features.npz` of; None if that exists.
+        features: An `.npz` of features of any network, a `features.json`, the folder of either, or a `features.pkl`
+            of the published code, to take into the dump folder; None if features are there.
         lists: Folder of lists such as `train.txt` and `test.txt`; None to draw.
     """
 
@@ -52,7 +54,8 @@ def make_splits(options: SplitOptions, console: Console) -> None:
         features = read_features(dump_dir)
         images = features.images
         if images.skipped:
-            console.warn(f"features.npz lacks {images.skipped} images that could not be read; see skipped.csv")
+            name = file_of(dump_dir).name
+            console.warn(f"{name} lacks {images.skipped} images that could not be read; see skipped.csv")
         groups = duplicates.equal_images(features.vectors, images.paths)
         made = _splits_of(options, images, groups)
         _write(dump_dir, made, images, console)
@@ -131,19 +134,24 @@ def _write(dump_dir: Path, made: list[Split], images: ImageTable, console: Conso
 
 
 def _import_features(file: Path, dump_dir: Path, console: Console) -> None:
-    """Write `features.npz` from features that were made elsewhere, unless that was done before."""
-    features = read_features(file) if file.suffix == ".npz" else read_published(file)
-    if (dump_dir / layout.FEATURES).exists():
+    """Write the features of a dump folder from some that were made elsewhere, unless that was done before."""
+    given = file.is_dir() or file.suffix in FILES
+    features = read_features(file) if given else read_published(file)
+    if is_there(dump_dir):
         if not _same(features, read_features(dump_dir)):
             raise UserError(f"{dump_dir} has other features already; choose another --dump_dir or leave --features out")
         return
-    write_features(dump_dir, features)
+    sizes = shard_sizes(file) if given else []
+    write_features(dump_dir, features, max(sizes, default=None))
     console.say(f"{features.images.dataset}: features of {len(features.images)} images from {file}")
 
 
 def _same(one: Features, other: Features) -> bool:
-    first, second = ({"vectors": features.vectors, **vars(features.images)} for features in (one, other))
-    return all(np.array_equal(first[name], second[name]) for name in first)
+    first, second = vars(one.images), vars(other.images)
+    blocks = [slice(start, start + BLOCK) for start in range(0, len(one.images), BLOCK)]
+    return all(np.array_equal(first[name], second[name]) for name in first) and all(
+        np.array_equal(one.vectors[block], other.vectors[block]) for block in blocks
+    )
 
 
 def _splits_of(options: SplitOptions, images: ImageTable, groups: Rows) -> list[Split]:

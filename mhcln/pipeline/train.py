@@ -18,7 +18,7 @@ from mhcln.pipeline.training_setup import TrainingData, choose_method, codes_of,
 from mhcln.quiet_tensorflow import keras
 from mhcln.storage import formats, layout, runs
 from mhcln.storage.checkpoints import Checkpoint, Progress
-from mhcln.storage.features import read_features
+from mhcln.storage.features import file_of, read_features
 from mhcln.storage.features_file import Features, ImageTable
 from mhcln.storage.files import locked, replacing, write_csv
 from mhcln.storage.formats import Activations, Codes, Split
@@ -68,7 +68,8 @@ def train_runs(options: TrainOptions, console: Console) -> None:
     _check_options(options)
     features = read_features(options.dump_dir)
     if features.images.skipped:
-        console.warn(f"features.npz lacks {features.images.skipped} images that could not be read; see skipped.csv")
+        name = file_of(options.dump_dir).name
+        console.warn(f"{name} lacks {features.images.skipped} images that could not be read; see skipped.csv")
     choose_method(options.config.loss, features.images)
     iterations = options.iterations or usual_iterations(options.config.loss, features.images)
     device = open_device(options.device, console)
@@ -254,7 +255,7 @@ def _train_run(job: _Job, method: Iterative, finish: bool, console: Console) -> 
 
 def _write_codes(folder: Path, network: keras.Model, data: TrainingData) -> Codes:
     """Write the network and what it makes of all images; return their codes."""
-    found = activations(network, data.features.vectors[data.used])
+    found = activations(network, data.features.vectors, data.used)
     codes = codes_of(found, data)
     with replacing(folder / layout.MODEL) as path:
         network.save(path)

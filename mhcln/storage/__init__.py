@@ -7,7 +7,10 @@ In come dataclasses of arrays and settings, out come files; and back. What the n
 - `npz`, `zip_members`: the arrays of a `.npz`, read without trusting what it claims.
 - `keras_file`: the layers and weights of a file of Keras, read without Keras.
 - `source`: a file while it is read: its format, and its content as a checked dataclass.
-- `formats`: what `features.npz`, `split.npz`, `codes.npz`, `activations.npz` and additions of earlier versions hold.
+- `features`: the features of a dump folder, in one file or in shards.
+- `features_file`, `shards`: what `features.npz` holds, and the list of several such files.
+- `mapped`: vectors that stay in their files until rows of them are asked for.
+- `formats`: what `split.npz`, `codes.npz`, `activations.npz` and additions of earlier versions hold.
 - `run_record`, `runs`: what a training run depends on (`run.json`), and the folder of a finished run.
 - `results`: `results.json`.
 - `saver`: writes files in a thread of its own.

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mhcln.console import UserError
 from mhcln.storage import layout
+from mhcln.storage.mapped import Vectors
 from mhcln.storage.source import Source, write_npz_content
 
 FEATURES_SECTION = "mhcln/README.md says of features of another network"  # which has the line that writes them
@@ -66,18 +67,36 @@ class ImageTable:
         row_of = {path: row for row, path in enumerate(self.paths)}
         return np.sort(np.array([row_of[path] for path in paths], np.int64))
 
+    def part(self, rows: slice) -> "ImageTable":
+        """Return the table of some of the images; what is said of all of them stays."""
+        arrays = {name: getattr(self, name)[rows] for name in ("labels", "paths", "stamps", "lonlat")}
+        return dataclasses.replace(self, **arrays)
+
+    @classmethod
+    def joined(cls, parts: Sequence["ImageTable"]) -> "ImageTable":
+        """Return the table of all images of which `parts` are parts, in this order."""
+        return dataclasses.replace(
+            parts[-1],
+            labels=np.concatenate([part.labels for part in parts]),
+            paths=[path for part in parts for path in part.paths],
+            stamps=np.concatenate([part.stamps for part in parts]),
+            lonlat=np.concatenate([part.lonlat for part in parts]),
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-    """The content of `features.npz`.
+    """The content of `features.npz`, or of the shards that `features.json` lists.
 
     Attributes:
         vectors: `[n, d] float32`, finite; the array `features` of the file, which may be float16 or float64 there.
+            Those of shards stay in their files: `vectors[rows]` are read when they are asked for.
         images: Whose they are, row by row.
-        sha256: Hex SHA-256 of the file that they were read from; "" if they were not read.
+        sha256: Hex SHA-256 of the file that they were read from, of the list of shards, which has the SHA-256 of each;
+            "" if they were not read.
     """
 
-    vectors: NDArray[np.float32]
+    vectors: Vectors
     images: ImageTable
     sha256: str = ""
 

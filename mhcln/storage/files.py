@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import io
 import itertools
 import json
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mhcln.console import UserError
-from mhcln.storage.npz import AnyArray, read_arrays, write_arrays
+from mhcln.storage.npz import AnyArray, check_arrays, read_arrays, write_arrays
 from mhcln.storage.zip_members import DamagedError
 
 PART = ".part."  # begins the name of a file that is being written
@@ -183,13 +184,25 @@ def read_npz(
     Raises:
         UserError: The file is missing or damaged.
     """
+    with _npz(path, made_by) as handle:
+        if digest is not None:
+            _digest(handle, digest)
+        return read_arrays(handle, names)
+
+
+def check_npz(path: Path, made_by: str) -> None:
+    """Compare all arrays of a `.npz` with what was written; raises UserError if it is missing or damaged."""
+    with _npz(path, made_by) as handle:
+        check_arrays(handle)
+
+
+@contextlib.contextmanager
+def _npz(path: Path, made_by: str) -> Iterator[io.BufferedReader]:
     if not path.is_file():
         raise UserError(f"{path} is missing; make it with {made_by}")
     try:
         with path.open("rb") as handle:
-            if digest is not None:
-                _digest(handle, digest)
-            return read_arrays(handle, names)
+            yield handle
     except DamagedError as error:
         raise UserError(f"{path} is damaged ({error}); make it again with {made_by}") from error
 
@@ -243,21 +256,26 @@ def write_json(path: Path, value: Mapping[str, object]) -> None:
     write_text(path, json.dumps({**value, "checksum": checksum}, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path, made_by: str) -> dict[str, object]:
+def read_json(path: Path, made_by: str, digest: "hashlib._Hash | None" = None) -> dict[str, object]:
     """Read what `write_json` wrote, without its checksum.
+
+    Args:
+        path: The file.
+        made_by: The command that makes the file, for the messages.
+        digest: If given, the bytes of the file that is read are added to it.
 
     Raises:
         UserError: The file is missing or damaged, or was changed by hand.
     """
-    value = parse_json(path, made_by)
+    value = parse_json(path, made_by, digest)
     checksum = value.pop("checksum", None)
     if checksum != _json_checksum(value):
         raise UserError(f"{path} was changed after it was written; make it again with {made_by}")
     return value
 
 
-def parse_json(path: Path, made_by: str) -> dict[str, object]:
-    """Read a JSON object that people write by hand, and which so has no checksum.
+def parse_json(path: Path, made_by: str, digest: "hashlib._Hash | None" = None) -> dict[str, object]:
+    """Read a JSON object that people write by hand, and which so has no checksum; arguments as those of `read_json`.
 
     Raises:
         UserError: The file is missing, or does not hold a JSON object.
@@ -266,8 +284,11 @@ def parse_json(path: Path, made_by: str) -> dict[str, object]:
         raise UserError(f"{path} is missing; make it with {made_by}")
     if path.stat().st_size > JSON_BYTES:
         raise UserError(f"{path} is larger than {JSON_BYTES} bytes; make it again with {made_by}")
+    content = path.read_bytes()
+    if digest is not None:
+        digest.update(content)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(content.decode())
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON ({error}); make it again with {made_by}") from error
     if not isinstance(value, dict):

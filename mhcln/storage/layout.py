@@ -2,6 +2,7 @@
 
 dump_dir/
   features.npz, skipped.csv, extract.part/     extract_features.py
+  features.json, features/part-00000.npz, ...  in place of features.npz where there are many images
   split.npz, split_seed<s>.npz                 dataset_generator.py
   K32/                                         trainer.py, one folder per run
     run.json, model.keras, history.csv, codes.npz, activations.npz, checkpoints/
@@ -31,6 +32,8 @@ def retrain(run_dir: Path) -> str:
 
 
 FEATURES = "features.npz"
+FEATURES_LIST = "features.json"
+SHARDS = "features"
 SKIPPED = "skipped.csv"
 PARTIAL_FEATURES = "extract.part"
 SPLIT = "split.npz"
@@ -69,7 +72,7 @@ _OF_A_RUN = {
     BROWSE,
     BROWSE_PAGE,
 }
-_OWN = {FEATURES, SKIPPED, PARTIAL_FEATURES, SPLIT, TABLE, TABLE_CSV} | _OF_A_RUN
+_OWN = {FEATURES, FEATURES_LIST, SHARDS, SKIPPED, PARTIAL_FEATURES, SPLIT, TABLE, TABLE_CSV} | _OF_A_RUN
 _SPLITS = "split_seed*.npz"
 LONGEST_NAME = 255  # bytes of a name in every usual file system (POSIX NAME_MAX)
 _LONGEST_STEM = 200  # bytes of a name to which a number, an ending and the mark of an unfinished file are added

@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mhcln.storage.zip_members import STORED, Content, DamagedError, Member, open_member, read_directory
+from mhcln.storage.zip_members import PIECE_BYTES, STORED, Content, DamagedError, Member, open_member, read_directory
 
 AnyArray = NDArray[Any]
 
@@ -120,6 +120,20 @@ def map_arrays(handle: io.BufferedReader) -> dict[str, AnyArray]:
         data = np.frombuffer(mapped, dtype, count, member.start + member.size - content.left)
         found[name] = data.reshape(shape, order="F" if fortran_order else "C")
     return found
+
+
+def check_arrays(handle: io.BufferedReader) -> None:
+    """Compare everything that a file holds with what was written, a piece in memory at a time.
+
+    Raises:
+        DamagedError: It is not an archive of plain arrays, or does not hold what it claims.
+    """
+    read_arrays(handle, ())
+    for member in _members(handle, handle.seek(0, io.SEEK_END)).values():
+        content, piece = open_member(handle, member), memoryview(bytearray(PIECE_BYTES))
+        while content.left:
+            content.fill(piece[: content.left])
+        content.finish()
 
 
 def _members(handle: io.BufferedReader, length: int) -> dict[str, Member]:

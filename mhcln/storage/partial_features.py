@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,7 @@ class PartialFeatures:
     def __init__(self, dump_dir: Path, job: ExtractionJob) -> None:
         self.folder = dump_dir / layout.PARTIAL_FEATURES
         self.job = job
+        self.emptied: set[int] = set()  # batches whose features stand elsewhere
 
     def resume(self) -> tuple[dict[int, Findings], list[str]]:
         """Find the finished batches that fit the job, and remove everything else from the folder.
@@ -142,9 +144,12 @@ class PartialFeatures:
         changes = self._changes() if self.folder.is_dir() else []
         self.folder.mkdir(exist_ok=True)
         found = {}
+        self.emptied.clear()
         for batch in range(self.job.batches):
             with contextlib.suppress(UserError):  # missing, damaged, or of other images: it is made again
-                found[batch] = self._read(batch)[1]
+                features, found[batch] = self._read(batch)
+                if not features.shape[1]:
+                    self.emptied.add(batch)
         kept = {self._path(batch).name for batch in found}
         for path in self.folder.iterdir():
             if path.name not in kept:
@@ -180,6 +185,17 @@ class PartialFeatures:
     def features(self, batch: int) -> NDArray[np.float32]:
         """Read the features `[m, d] float32` of a finished batch."""
         return self._read(batch)[0]
+
+    def empty(self, batch: int) -> None:
+        """Drop the features of a finished batch, which stand elsewhere now; what else is known of it stays."""
+        features, findings = self._read(batch)
+        self.save(batch, features[:, :0], findings)
+        self.emptied.add(batch)
+
+    def drop(self, batches: Iterable[int]) -> None:
+        """Remove finished batches, which are then missing."""
+        for batch in batches:
+            self._path(batch).unlink()
 
     def remove(self) -> None:
         """Remove the folder, if there is one."""

@@ -199,12 +199,12 @@ def write_json_content(path: Path, content: Mapping[str, object]) -> None:
     write_json(path, {**content, "format": FORMAT})
 
 
-def read_json_content(path: Path, made_by: str) -> dict[str, object]:
-    """Read a JSON object that `write_json_content` wrote.
+def read_json_content(path: Path, made_by: str, digest: "hashlib._Hash | None" = None) -> dict[str, object]:
+    """Read a JSON object that `write_json_content` wrote; arguments as those of `read_json`.
 
     Raises:
         UserError: The file is missing or damaged, or is of another format.
     """
-    content = read_json(path, made_by)
+    content = read_json(path, made_by, digest)
     Source(path, made_by).require_format(content.pop("format", None))
     return content

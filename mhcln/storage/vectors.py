@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mhcln.storage import formats, layout
-from mhcln.storage.features import read_features
+from mhcln.storage.features import file_of
+from mhcln.storage.features_file import read_file
 from mhcln.storage.formats import Codes
 from mhcln.storage.runs import Run
 
@@ -16,16 +17,20 @@ class UnavailableError(Exception):
 
 
 def features_of(run: Run) -> NDArray[np.float32]:
-    """Read the features `[n, d]` of the codes' images, in their order; raises UnavailableError if there are none."""
-    dump_dir = run.folder.parent
-    path = dump_dir / layout.FEATURES
+    """Read the features `[n, d]` of the codes' images, in their order; raises UnavailableError if there are none.
+
+    Those in shards are left where they are: all of them may be more than there is memory.
+    """
+    path = file_of(run.folder.parent)
     if not path.is_file():
         raise UnavailableError(f"{path} is not there")
+    if path.name == layout.FEATURES_LIST:
+        raise UnavailableError(f"{path} lists them in shards, which are too many to compare")
     recorded = run.inputs.features_sha256
-    features = read_features(dump_dir)
+    features = read_file(path)
     if recorded is not None and recorded != features.sha256:
         raise UnavailableError(f"{path} has changed since the training")
-    return _in_order_of(run.codes, features.vectors, features.images.paths, path)
+    return _in_order_of(run.codes, features.vectors[:], features.images.paths, path)
 
 
 def activations_of(run: Run) -> NDArray[np.float32]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mhcln.hamming.codes import binarise, pack
 from mhcln.quiet_tensorflow import keras, tf
+from mhcln.storage.mapped import Vectors
 from mhcln.storage.npz import AnyArray
 from mhcln.training.methods import Method
 from mhcln.training.samplers import BLOCK
@@ -184,12 +185,22 @@ class Learner:
             )
 
 
-def activations(network: keras.Model, vectors: tf.Tensor | NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the activations `[n, K] float32` of vectors `[n, d]`, computed as the trained network is used."""
-    blocks = [
-        network(tf.convert_to_tensor(vectors[start : start + ROWS_PER_CALL]), training=False).numpy()
-        for start in range(0, len(vectors) or 1, ROWS_PER_CALL)  # once for no vector, which gives [0, K]
-    ]
+def activations(
+    network: keras.Model, vectors: tf.Tensor | Vectors, rows: NDArray[np.int64] | None = None
+) -> NDArray[np.float32]:
+    """Return the activations `[m, K] float32` of vectors, computed as the trained network is used.
+
+    Args:
+        network: The network.
+        vectors: `[n, d]`, of which a few are in memory at a time if they stay in their files.
+        rows: `[m]`, which of them; None for all.
+    """
+    count = len(vectors) if rows is None else len(rows)
+    blocks = []
+    for start in range(0, count or 1, ROWS_PER_CALL):  # once for no vector, which gives [0, K]
+        block = slice(start, start + ROWS_PER_CALL)
+        some = vectors[block] if rows is None else vectors[rows[block]]
+        blocks.append(network(tf.convert_to_tensor(some), training=False).numpy())
     return np.concatenate(blocks)
 
 
