@@ -16,7 +16,7 @@ LARGEST_BATCH = 1024  # images of 299x299 pixels: 1.1 GB of float32, several of 
 
 def parser() -> cli.Parser:
     """Return the parser of this script's flags."""
-    parser = cli.Parser("Extract image features with a pretrained Inception-v3 into dump_dir/features.npz.")
+    parser = cli.Parser("Extract image features with a pretrained Inception-v3 into dump_dir.")
     add = parser.add_argument
     add(
         "--model_dir",

@@ -22,7 +22,7 @@ from mhcln.console import UserError
 from mhcln.pipeline.additions import ArchiveWriter
 from mhcln.storage import archive, files, formats, layout, results, runs
 from mhcln.storage.checkpoints import STATE, Checkpoint, Progress
-from mhcln.storage.features import read_image_table
+from mhcln.storage.features import read_image_table, write_features
 from mhcln.storage.formats import Activations, Addition
 from mhcln.storage.partial_features import ExtractionJob, Findings, PartialFeatures
 from mhcln.storage.run_record import TrainConfig
@@ -39,6 +39,8 @@ def dump(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("bytes")
     features = factories.separable_features(classes=2, per_class=3, width=3, skipped=1)
     factories.write_training_inputs(folder, features)
+    (folder / "sharded").mkdir()
+    write_features(folder / "sharded", features, 4)
     codes = factories.noisy_codes(per_class=2, train=1)
     run = folder / "K8"
     run.mkdir()
@@ -87,6 +89,11 @@ def archive_of(dump: Path) -> object:
 
 READERS: dict[str, list[Callable[[Path], object]]] = {
     "features.npz": [features_of, read_image_table],
+    "sharded/features.json": [lambda dump: features_of(dump / "sharded")],
+    "sharded/features/part-00001.npz": [
+        lambda dump: features_of(dump / "sharded"),
+        lambda dump: read_image_table(dump / "sharded"),
+    ],
     "split.npz": [lambda dump: formats.read_split(dump / layout.SPLIT)],
     "K8/codes.npz": [lambda dump: formats.read_codes(dump / "K8"), lambda dump: runs.read_run(dump / "K8")],
     "K8/activations.npz": [lambda dump: formats.read_activations(dump / "K8", 8), activations_of],
