@@ -157,7 +157,7 @@ class ArchiveWriter:
         for entry in self._of_folder(images_dir):
             shard = self._readable(entry)
             if shard is not None and len(shard.stamps):
-                stamps = zip(shard.paths, map(tuple, shard.stamps.tolist()), strict=True)
+                stamps = zip(entry.paths_of(shard), map(tuple, shard.stamps.tolist()), strict=True)
                 found.update(path for path, stamp in stamps if stamp_of.get(path) == stamp)
         return found
 
@@ -175,7 +175,7 @@ class ArchiveWriter:
                 if unreadable:
                     self._replace(entry, [])
                 continue
-            kept = np.array([row for row, path in enumerate(shard.paths) if not unwanted(path)], np.int64)
+            kept = np.array([row for row, path in enumerate(entry.paths_of(shard)) if not unwanted(path)], np.int64)
             if len(kept) < len(shard):
                 self._replace(entry, [self._write(entry, _hashed(entry, shard).at(kept))] if len(kept) else [])
 
@@ -222,13 +222,14 @@ class ArchiveWriter:
             *(parts.codes, parts.distinct, parts.first, parts.rows, levels, images.labels.astype(np.int32)),
             *(paths.content, paths.starts, paths.order, images.stamps, images.lonlat),
         )
-        return write_shard(self._run, shard, about)
+        first, last = paths.bounds
+        return write_shard(self._run, shard, dataclasses.replace(about, first_path=first, last_path=last))
 
 
 def _hashed(entry: ShardEntry, shard: Shard) -> Hashed:
     """Return the images of a shard."""
     parts = LaidOut(shard.codes, shard.distinct, shard.first, shard.rows, shard.levels if len(shard.levels) else None)
     return Hashed(
-        *(shard.codes, parts.levels_by_row(), shard.labels, list(shard.paths)),
+        *(shard.codes, parts.levels_by_row(), shard.labels, list(entry.paths_of(shard))),
         *(entry.class_names, shard.stamps, shard.lonlat, entry.float_scale),
     )

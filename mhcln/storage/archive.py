@@ -172,7 +172,7 @@ def _part_of_shard(entry: ShardEntry, shard: Shard) -> ArchivePart:
     return ArchivePart(
         codes=shard.codes,
         labels=shard.labels,
-        paths=shard.paths,
+        paths=entry.paths_of(shard),
         images_dir=entry.images_dir,
         class_names=entry.class_names,
         lonlat=shard.lonlat,

@@ -36,7 +36,7 @@ class Shard:
         rows: `[n] uint32`, code by code.
         levels: `[n, K] uint8`, activations in 256 steps, in the order of `rows`; `[0, K]` if they are not known.
         labels: `[n] int32`, numbers into the class names of the shard, -1 for an image without a class.
-        path_bytes, path_starts, path_order: What a PathTable is made of.
+        path_bytes, path_starts, path_order: `content`, `starts` and `order` of a PathTable.
         stamps: `[n, 3] int64`, the stamp of each file when it was described; `[0, 3]` if they are not known.
         lonlat: `[n, 5, 2]`, where the images lie, NaN where that is not known; `[0, 5, 2]` if it is of none.
     """
@@ -55,11 +55,6 @@ class Shard:
 
     def __len__(self) -> int:
         return len(self.codes)
-
-    @property
-    def paths(self) -> PathTable:
-        """The paths of the images."""
-        return PathTable(self.path_bytes, self.path_starts, self.path_order)
 
 
 # Kinds of each array of a shard, and its sides: n images, m different codes, b bytes and K bits of a code, any if None.
@@ -90,6 +85,7 @@ class ShardEntry:
         float_scale: As in `mhcln.storage.features_file.ImageTable`.
         bits, extractor, model_sha256: What made its codes, as in `mhcln.storage.formats.Addition`.
         images: How many it holds.
+        first_path, last_path: Bounds of its paths, as a PathTable has them.
         file: Name of the file; "" if it is not written yet.
         size, changed, sha256: Bytes and time of change (in nanoseconds) of the file as it was written, and its SHA-256.
     """
@@ -102,10 +98,17 @@ class ShardEntry:
     extractor: str = ""
     model_sha256: str = ""
     images: int = 0
+    first_path: str = ""
+    last_path: str = ""
     file: str = ""
     size: int = 0
     changed: int = 0
     sha256: str = ""
+
+    def paths_of(self, shard: Shard) -> PathTable:
+        """Return the paths of the shard."""
+        bounds = self.first_path, self.last_path
+        return PathTable.stored(shard.path_bytes, shard.path_starts, shard.path_order, bounds)
 
 
 def read_entries(run: Run) -> list[ShardEntry]:

@@ -18,13 +18,23 @@ class PathTable(Sequence[str]):
         starts: `[n + 1]`, where each begins in it, and the end.
     """
 
-    def __init__(
-        self, content: NDArray[np.uint8], starts: NDArray[np.integer], order: NDArray[np.uint32] | None = None
-    ) -> None:
-        """Take a table; `order` is what the property of that name returns, if it is known."""
+    def __init__(self, content: NDArray[np.uint8], starts: NDArray[np.integer]) -> None:
         self.content, self.starts = content, starts
-        if order is not None:
-            self.order = order
+        self._bounds: tuple[bytes, bytes] | None = None
+
+    @classmethod
+    def stored(
+        cls,
+        content: NDArray[np.uint8],
+        starts: NDArray[np.integer],
+        order: NDArray[np.uint32],
+        bounds: tuple[str, str],
+    ) -> "PathTable":
+        """Return a table whose properties `order` and `bounds` are known, so that a look-up reads little of it."""
+        table = cls(content, starts)
+        table.order = order
+        table._bounds = bounds[0].encode(*_ENCODING), bounds[1].encode(*_ENCODING)
+        return table
 
     @classmethod
     def of(cls, paths: Sequence[str]) -> "PathTable":
@@ -40,6 +50,11 @@ class PathTable(Sequence[str]):
         encoded = [self._encoded(row) for row in range(len(self))]
         return np.array(sorted(range(len(encoded)), key=encoded.__getitem__), np.uint32)
 
+    @property
+    def bounds(self) -> tuple[str, str]:
+        """First and last path in the order of their bytes; "" if there is none."""
+        return (self[int(self.order[0])], self[int(self.order[-1])]) if len(self) else ("", "")
+
     def __len__(self) -> int:
         return len(self.starts) - 1
 
@@ -54,6 +69,8 @@ class PathTable(Sequence[str]):
     def rows_of(self, path: str) -> list[int]:
         """Return the rows of a path, in storage order."""
         wanted = path.encode(*_ENCODING)
+        if self._bounds and not self._bounds[0] <= wanted <= self._bounds[1]:
+            return []
         low, high = 0, len(self)
         while low < high:
             middle = (low + high) // 2
