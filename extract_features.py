@@ -8,6 +8,7 @@ from mhcln.backbone.recipe import BackboneOptions
 from mhcln.console import Console
 from mhcln.data.reading import PRESETS, Reading
 from mhcln.pipeline.extract import ExtractOptions, extract_features
+from mhcln.pipeline.hash_images import hash_images
 from mhcln.storage.features import SHARD_IMAGES
 
 MOST_SHARD_IMAGES = 2**31
@@ -25,6 +26,13 @@ def parser() -> cli.Parser:
         "without it Keras's ImageNet weights, downloaded once",
     )
     add("--images_dir", type=cli.path, required=True, help="folder of class folders of images")
+    add(
+        "--hash_with",
+        type=cli.path,
+        metavar="RUN",
+        help="folder of a run such as dump_dir/K32: its backbone and its network hash the images into its archive, and "
+        "no features are kept",
+    )
     add("--dataset", help="name of the data set, if the folder names do not say it (UCMD, AID, or your own)")
     add(
         "--unlabelled",
@@ -90,7 +98,7 @@ def parser() -> cli.Parser:
 
 
 def main(flags: argparse.Namespace, console: Console) -> None:
-    """Extract the features that the flags ask for."""
+    """Extract the features that the flags ask for, or hash the images at once."""
     reading = Reading(flags.bands, flags.range, flags.preset)
     backbone = BackboneOptions(
         flags.model_dir, flags.random_weights, flags.tiff, flags.precision, flags.views, flags.layers, reading
@@ -106,7 +114,10 @@ def main(flags: argparse.Namespace, console: Console) -> None:
         device=flags.device,
         shard_images=flags.shard_images,
     )
-    extract_features(options, console)
+    if flags.hash_with is not None:
+        hash_images(flags.hash_with, options, console)
+    else:
+        extract_features(options, console)
 
 
 if __name__ == "__main__":

@@ -118,9 +118,7 @@ def reopen_backbone(recipe: Recipe, model_file: str, model_dir: Path | None) -> 
     Raises:
         UserError: The file is gone, or its SHA-256 is not the recorded one.
     """
-    options = BackboneOptions(
-        None, recipe.seed, recipe.tiff, recipe.precision, recipe.views, recipe.layers, recipe.reading
-    )
+    options = recipe.options
     if recipe.seed is not None:
         return _random(options)
     file = find_file(model_dir) if model_dir is not None else Path(model_file)

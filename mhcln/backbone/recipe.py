@@ -85,6 +85,11 @@ class Recipe:
         steps = f"tiff={_TIFF_TEXTS[self.tiff]}; precision={self.precision}; views={self.views}"
         return f"{self.family} {'+'.join(self.layers)}; {weights}; {steps}{self.reading}"
 
+    @property
+    def options(self) -> BackboneOptions:
+        """What opens a backbone of this recipe; where the weights of a file are, it does not say."""
+        return BackboneOptions(None, self.seed, self.tiff, self.precision, self.views, self.layers, self.reading)
+
     @classmethod
     def parse(cls, text: str) -> Recipe:
         """Return the recipe whose `str` is `text`; raises UserError if there is none."""

@@ -17,5 +17,5 @@ scripts and the package's front door import this one.
 - `outputs`: where an evaluation, a table or a query writes: beside the run, elsewhere, or nowhere.
 - `query_features`: features made elsewhere, to search with.
 - `search`, `queries`: query images to their neighbours in a run's archive; adding to the archive.
-- `additions`: hashed images into the shards of a run's archive.
+- `hash_images`, `additions`: images straight to codes; hashed images into the shards of a run's archive.
 """

@@ -91,10 +91,14 @@ def new_features(partial: PartialFeatures, findings: Findings) -> Described:
     """
     paths = partial.job.paths
     row_of = {path: row for row, path in enumerate(paths) if row not in findings.problems}
-    return Described(row_of, BatchVectors(partial), _lonlat(findings, len(paths)))
+    return Described(row_of, BatchVectors(partial), lonlat_of(findings, len(paths)))
 
 
-def _lonlat(findings: Findings, count: int) -> NDArray[np.float64]:
+def lonlat_of(findings: Findings, count: int) -> NDArray[np.float64]:
+    """Return where `count` images lie, `[count, 5, 2]`, NaN where that is not known.
+
+    Why one has no place on the map is added to the remarks in `findings`.
+    """
     lonlat = np.full((count, georeference.POINTS, 2), np.nan)
     rows = list(findings.places)
     if rows:

@@ -1,7 +1,9 @@
 """Images to features: every image of a data set goes through the backbone, batch by batch."""
 
+import contextlib
 import dataclasses
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,13 @@ def extract_features(options: ExtractOptions, console: Console) -> None:
     Raises:
         UserError: There are no images, no such backbone, or images that cannot be read.
     """
+    scan = find_images(options, console)
+    with opened_engine(options.backbone, options, console) as engine:
+        extract(scan, engine, options, console)
+
+
+def find_images(options: ExtractOptions, console: Console) -> Scan:
+    """Find the images that the options name; raises UserError if there are none."""
     if options.unlabelled and options.dataset:
         raise UserError("--unlabelled images belong to no --dataset; leave one of the two out")
     if options.unlabelled:
@@ -67,10 +76,16 @@ def extract_features(options: ExtractOptions, console: Console) -> None:
         scan = folders.scan(options.images_dir, options.dataset)
     for note in scan.notes:
         console.warn(note)
+    return scan
+
+
+@contextlib.contextmanager
+def opened_engine(backbone: BackboneOptions, options: ExtractOptions, console: Console) -> Iterator[Engine]:
+    """Open a backbone on what computes, while the block runs; `options` say which device that is."""
     device = open_device(options.device, console)
-    console.say(f"device: {device}, {options.backbone.precision}")
+    console.say(f"device: {device}, {backbone.precision}")
     with explained("a smaller --batch_size", console):
-        extract(scan, ThisProcess(open_backbone(options.backbone, console), console), options, console)
+        yield ThisProcess(open_backbone(backbone, console), console)
 
 
 def extract(scan: Scan, engine: Engine, options: ExtractOptions, console: Console) -> None:
@@ -109,7 +124,7 @@ def extract(scan: Scan, engine: Engine, options: ExtractOptions, console: Consol
         findings, count = compute_missing(partial, engine, options.skip_broken, known.scales, console)
         problems, paths = findings.problems, partial.job.paths
         if problems and not options.skip_broken:
-            raise UserError(_unreadable(problems, paths, len(job.paths)))
+            raise UserError(unreadable(problems, paths, len(job.paths)))
         if len(problems) == len(job.paths):
             raise UserError(f"none of the {len(problems)} images can be read, first {_listed(problems, paths, 1)}")
         new = new_features(partial, findings)
@@ -120,7 +135,7 @@ def extract(scan: Scan, engine: Engine, options: ExtractOptions, console: Consol
         if lost := writing.lost():
             partial.drop(lost)
             count += compute_missing(partial, engine, options.skip_broken, known.scales, console)[1]
-        _write_skipped(dump_dir, problems, paths)
+        write_skipped(dump_dir, problems, paths)
         file = writing.write(console)
         partial.remove()
     for line in remarks.sentences({paths[row]: each for row, each in findings.remarks.items()}):
@@ -189,7 +204,8 @@ def _both(before: str, now: str) -> str:
     return " and ".join(dict.fromkeys(filter(None, (before, now))))
 
 
-def _write_skipped(dump_dir: Path, problems: dict[int, str], paths: list[str]) -> None:
+def write_skipped(dump_dir: Path, problems: dict[int, str], paths: list[str]) -> None:
+    """Write `skipped.csv` of images that cannot be read, by their row among `paths`; remove it if there are none."""
     if problems:
         rows = [[paths[row], problems[row]] for row in sorted(problems)]
         write_csv(dump_dir / layout.SKIPPED, ["path", "reason"], rows)
@@ -197,7 +213,8 @@ def _write_skipped(dump_dir: Path, problems: dict[int, str], paths: list[str]) -
         (dump_dir / layout.SKIPPED).unlink(missing_ok=True)
 
 
-def _unreadable(problems: dict[int, str], paths: list[str], count: int) -> str:
+def unreadable(problems: dict[int, str], paths: list[str], count: int) -> str:
+    """Return the line about images that cannot be read, by their row among `paths`, of `count` images."""
     return (
         f"{len(problems)} of {count} images cannot be read: {_listed(problems, paths, LISTED)}; "
         "repair or remove them, or leave them out with --on_error=skip"

@@ -60,7 +60,7 @@ class Hasher:
     def of_run(cls, run: Run) -> Hasher:
         """Open the network of a run that was read already; raises UserError as `load` does."""
         network, extractor = load_network(run), run.inputs.extractor or ""
-        return cls(network, extractor, _model_file(run.folder.parent, extractor))
+        return cls(network, extractor, model_file_of(run.folder.parent, extractor))
 
     @property
     def bits(self) -> int:
@@ -141,7 +141,7 @@ def load_network(run: Run) -> keras.Model:
     return read_network(path)
 
 
-def _model_file(dump_dir: Path, extractor: str) -> str:
+def model_file_of(dump_dir: Path, extractor: str) -> str:
     """Return where extraction found the weights, if the features beside the run are those that it was trained on."""
     if not is_there(dump_dir):
         return ""
