@@ -18,6 +18,10 @@ from mhcln.backbone.recipe import KERAS, PAPER, POOL_3, RANDOM, BackboneOptions,
 from mhcln.console import Console, UserError
 from mhcln.quiet_tensorflow import tf
 
+# Values of an image up to which it is resized faster, to the same bits, as float32: UCMD's 256x256 pixels take 0.36 ms
+# in place of 0.62, and 600x600 0.53 in place of 0.64, but 1000x1000 would take 1.0 in place of 0.67.
+FASTER_AS_FLOAT = 600 * 600 * 3
+
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
@@ -42,11 +46,14 @@ class Backbone:
 
     def resize(self, image: tf.Tensor) -> tf.Tensor:
         """Return an image [height, width, 3] uint8 in the network's size, [299, 299, 3] float32, 0 to 255."""
+        elements = image.shape.num_elements()  # None in a graph
         # tf.image.resize would place samples at pixel centres, which moves the 2015 graph's pool_3 by about 0.5 %
         with tf.device("CPU"):
+            if elements is not None and elements <= FASTER_AS_FLOAT:
+                image = tf.cast(image, tf.float32)
             resized = tf.raw_ops.ResizeBilinear(
                 images=tf.expand_dims(image, 0),  # an index in its place would take as long as the resize
-                size=self.scaling.size,
+                size=np.asarray(self.scaling.size, np.int32),  # to convert a tuple takes a fifth of the resize
                 align_corners=False,
                 half_pixel_centers=self.scaling.half_pixel,
             )

@@ -1,5 +1,6 @@
 """Opening a backbone, opening it again, and how its network runs."""
 
+import dataclasses
 import io
 
 import graphs
@@ -151,3 +152,14 @@ def test_the_recipe_of_random_weights_is_known_before_they_are_drawn(console):
     assert str(recipe_of(chosen_file(options, console), options)) == (
         "random-inception-v3 pool_3; seed=3; tiff=pixels; precision=float32; views=1"
     )
+
+
+@pytest.mark.parametrize("half_pixel", [False, True])
+@pytest.mark.parametrize("shape", [(40, 300, 3), (600, 600, 3), (601, 600, 3)])
+def test_an_image_of_any_size_is_resized_to_the_bits_of_the_plain_resize(backbone, shape, half_pixel):
+    """Below and above the size from which it is not made float32 first."""
+    image = tf.constant(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+    scaling = dataclasses.replace(backbone.scaling, half_pixel=half_pixel)
+    plain = tf.raw_ops.ResizeBilinear(images=image[None], size=scaling.size, half_pixel_centers=half_pixel)[0]
+    resized = dataclasses.replace(backbone, scaling=scaling).resize(image)
+    np.testing.assert_array_equal(resized.numpy(), plain.numpy())
