@@ -28,7 +28,8 @@ from mhcln.training.network_file import read_network
 # what a colleague writes who has TensorFlow and the exported folder, nothing of this package
 BARE = """
 import sys, numpy as np, tensorflow as tf
-model, result, *paths = sys.argv[1:]
+model, result = sys.argv[1:]
+paths = sys.stdin.read().splitlines()
 serve = tf.saved_model.load(model).signatures["serving_default"]
 contents = [open(path, "rb").read() for path in paths]
 found = [serve(images=tf.constant(contents[first:first + 32])) for first in range(0, len(contents), 32)]
@@ -40,8 +41,8 @@ README = (REPO_ROOT / "mhcln" / "README.md").read_text(encoding="utf-8")
 
 def served(model: Path, paths: list[Path], folder: Path) -> dict[str, np.ndarray]:
     """What a SavedModel makes of image files in a process of its own, isolated from this repository."""
-    command = [sys.executable, "-I", "-c", BARE, model, folder / "served.npz", *paths]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=600)
+    command = [sys.executable, "-I", "-c", BARE, model, folder / "served.npz"]
+    subprocess.run(command, input="\n".join(map(str, paths)), cwd=folder, check=True, capture_output=True, text=True)
     with np.load(folder / "served.npz") as arrays:
         return dict(arrays)
 
