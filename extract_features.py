@@ -7,11 +7,13 @@ from mhcln.backbone import recipe
 from mhcln.backbone.recipe import BackboneOptions
 from mhcln.console import Console
 from mhcln.data.reading import PRESETS, Reading
+from mhcln.pipeline.cluster import ClusterOptions
 from mhcln.pipeline.extract import ExtractOptions, extract_features
 from mhcln.pipeline.hash_images import hash_images
 from mhcln.storage.features import SHARD_IMAGES
 
 MOST_SHARD_IMAGES = 2**31
+MOST_WORKERS = 4096
 LARGEST_BATCH = 1024  # images of 299x299 pixels: 1.1 GB of float32, several of which are in memory at a time
 
 
@@ -94,6 +96,24 @@ def parser() -> cli.Parser:
         metavar="SEED",
         help="a network with random weights, for trials",
     )
+    add(
+        "--workers",
+        type=cli.whole_number(1, MOST_WORKERS),
+        metavar="N",
+        help="let so many processes compute, on this machine or, with --address, on a cluster; needs Ray",
+    )
+    add(
+        "--address",
+        help="of a running Ray cluster: auto, host:port or ray://host:port; one worker a GPU, or one a share of its "
+        "processors. Every machine must see the images, the dump folder, the weights and this package",
+    )
+    add(
+        "--cpus_per_worker",
+        type=cli.whole_number(1, MOST_WORKERS),
+        metavar="N",
+        help="processors that a worker takes, and the threads that it computes with; if not given, those of this "
+        "machine or those beside a GPU are divided, and a worker of another cluster takes 1",
+    )
     return parser
 
 
@@ -113,6 +133,7 @@ def main(flags: argparse.Namespace, console: Console) -> None:
         backbone=backbone,
         device=flags.device,
         shard_images=flags.shard_images,
+        cluster=ClusterOptions(flags.workers, flags.address, flags.cpus_per_worker),
     )
     if flags.hash_with is not None:
         hash_images(flags.hash_with, options, console)

@@ -21,6 +21,8 @@ ROOMS = {
     "pipeline": {"backbone", "training", "hamming", "evaluation", "reporting", "data", "device", "quiet_tensorflow"},
 }
 TENSORFLOW = {
+    "cluster",
+    "worker",
     "extract",
     "feature_batches",
     "train",
@@ -113,6 +115,7 @@ def test_imports_stand_at_the_top_but_for_those_that_a_start_would_wait_for():
         "console.py": {"from tqdm import tqdm"},
         "rasters.py": {"import rasterio", "import rasterio.crs", "import rasterio.errors", "import rasterio.warp"},
         "export_index.py": {"import faiss"},
+        "cluster.py": {"import ray", "import ray.util.scheduling_strategies"},
         "eval.py": {
             "from mhcln.pipeline.search import SearchOptions, search",
             "from mhcln.pipeline.export_model import export_model",

@@ -14,6 +14,7 @@ DOCUMENTS = (
     "mhcln/README.md",
     "mhcln/evaluation/README.md",
     "mhcln/training/methods/README.md",
+    "mhcln/pipeline/README.md",
     "tests/benchmarks/README.md",
     "UCMD/README.md",
     "AID/README.md",

@@ -15,9 +15,11 @@ from mhcln.console import Console, UserError
 from mhcln.data import folders, remarks
 from mhcln.data.folders import Scan
 from mhcln.device import explained, open_device
+from mhcln.pipeline.cluster import ClusterOptions
 from mhcln.pipeline.described import Joined, described_before, new_features
 from mhcln.pipeline.feature_batches import Engine, ThisProcess, compute_missing
 from mhcln.pipeline.feature_writing import FeatureWriting
+from mhcln.pipeline.workers import workers
 from mhcln.storage import layout
 from mhcln.storage.features import SHARD_IMAGES, file_of, read_intact, shard_sizes, write_features
 from mhcln.storage.features_file import Features, ImageTable, no_lonlat
@@ -42,6 +44,7 @@ class ExtractOptions:
         backbone: Which network describes the images, and how.
         device: What computes, one of `mhcln.device.CHOICES`.
         shard_images: Images of a shard, if there are more; if None, SHARD_IMAGES where images are computed.
+        cluster: Which workers compute; this process if none.
     """
 
     images_dir: Path
@@ -53,6 +56,7 @@ class ExtractOptions:
     backbone: BackboneOptions = dataclasses.field(default_factory=BackboneOptions)
     device: str = "auto"
     shard_images: int | None = None
+    cluster: ClusterOptions = dataclasses.field(default_factory=ClusterOptions)
 
 
 def extract_features(options: ExtractOptions, console: Console) -> None:
@@ -81,7 +85,11 @@ def find_images(options: ExtractOptions, console: Console) -> Scan:
 
 @contextlib.contextmanager
 def opened_engine(backbone: BackboneOptions, options: ExtractOptions, console: Console) -> Iterator[Engine]:
-    """Open a backbone on what computes, while the block runs; `options` say which device that is."""
+    """Open a backbone on what computes, while the block runs; `options` say which device or which workers that is."""
+    if options.cluster:
+        with workers(backbone, options.cluster, options.device, console) as engine:
+            yield engine
+        return
     device = open_device(options.device, console)
     console.say(f"device: {device}, {backbone.precision}")
     with explained("a smaller --batch_size", console):
