@@ -179,5 +179,5 @@ def test_a_job_whose_workers_are_all_lost_ends(partial, monkeypatch):
     run = Run(partial, MARK, collections.deque([1]), "stop")
     run.check_progress()
     monkeypatch.setattr("mhcln.pipeline.hands.START_SECONDS", -1)
-    with pytest.raises(UserError, match="all workers are lost.*what is done is kept"):
+    with pytest.raises(UserError, match=r"all workers are lost.*what is done is kept"):
         run.check_progress()
