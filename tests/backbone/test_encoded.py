@@ -33,6 +33,7 @@ def test_images_of_mixed_formats_and_sizes_have_the_features_of_the_pipeline(bac
     assert_same(backbone, [path for path in draw_images(tmp_path, 9) if path.suffix != ".tif"])
 
 
+@pytest.mark.filterwarnings("ignore:Palette images with Transparency")  # of Pillow, which the scripts ignore too
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "1", "I;16"])
 def test_a_png_has_the_features_of_the_pipeline_in_every_mode(backbone, tmp_path, mode):
     values = np.random.default_rng(0).integers(0, 2**16, (40, 30, 4), dtype=np.uint16)
