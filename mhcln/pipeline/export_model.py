@@ -111,8 +111,9 @@ def _save(served: Any, network: keras.Model, folder: Path) -> None:  # noqa: ANN
     module.weights = [variable.value for variable in network.variables]  # the backbone's are constants of the graph
     try:
         tf.saved_model.save(module, str(folder), signatures=served)
-    except tf.errors.OpError as error:  # of a full disk and the like
-        raise UserError(f"the model cannot be written to {folder.parent} ({one_line(error)}); free its disk") from error
+    except tf.errors.OpError as error:  # of a full disk and the like; the reason follows a path that may be long
+        reason = one_line(error, most=10_000).rpartition("; ")[2]
+        raise UserError(f"the model cannot be written to {folder.parent} ({reason[:200]}); free its disk") from error
     (folder / ORIGIN).parent.mkdir()
 
 

@@ -53,6 +53,24 @@ def test_a_full_disk_is_one_line_and_changes_nothing(pipeline, small_disk, run_s
     assert before == {path: path.read_bytes() for path in small_disk.rglob("*.npz")}
 
 
+@pytest.mark.parametrize(
+    ("target", "leave"),
+    [
+        ("codes.faiss", 4096),
+        ("served", 8192),
+        ("served", 60_000),
+    ],  # too little for the weights, or the graph after them
+)
+def test_an_export_to_a_full_disk_is_one_line_and_leaves_nothing(
+    pipeline, small_disk, run_script, users_mistake, target, leave
+):
+    (small_disk / "out").mkdir()
+    fill(small_disk, leave)
+    export = f"--export={small_disk / 'out' / target}"
+    users_mistake(run_script("eval.py", f"--dump_dir={pipeline / 'dump'}", export), "No space left on device")
+    assert {path.name for path in (small_disk / "out").rglob("*")} <= {".lock", "served"}
+
+
 def read_only(pipeline: Path, disk: Path) -> None:
     shutil.copy(pipeline / "dump" / "features.npz", disk)
     shutil.copy(pipeline / "dump" / "split.npz", disk)
