@@ -1,5 +1,7 @@
 """Hash codes: bits, packed bytes, machine words, and the distances between them."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,7 +30,7 @@ def unpack(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
 
 def count_distinct(codes: NDArray[np.uint8]) -> int:
     """Number of different rows in packed codes `[n, b]`. Example: the codes 5, 5, 7 have 2."""
-    return int(np.count_nonzero(sort_codes(words(codes))[1]))
+    return group(words(codes)).distinct.shape[1]
 
 
 def words(codes: NDArray[np.uint8]) -> Words:
@@ -43,19 +45,27 @@ def words(codes: NDArray[np.uint8]) -> Words:
     return np.ascontiguousarray(np.ascontiguousarray(codes).view(f"u{size}").T)
 
 
-def sort_codes(codes: Words) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
-    """Sort codes `[w, n]`, equal ones in storage order.
+class Groups(NamedTuple):
+    """Codes, each different one once, and the rows that hold it.
 
-    Returns:
-        The order `[n]` that sorts them, and for each place of it whether a new value begins there.
+    Attributes:
+        distinct: `[w, m]`, the different codes, sorted.
+        first: `[m + 1] uint32`, where the rows of each begin in `rows`, and the end.
+        rows: `[n] uint32`, code by code, in storage order for each.
     """
-    order = np.lexsort(codes).astype(np.uint32)
-    begins = np.zeros(len(order), bool)
-    begins[:1] = True
-    for word in codes:
-        ranked = word[order]
-        begins[1:] |= ranked[1:] != ranked[:-1]
-    return order, begins
+
+    distinct: Words
+    first: NDArray[np.uint32]
+    rows: NDArray[np.uint32]
+
+
+def group(codes: Words) -> Groups:
+    """Group the rows of codes `[w, n]` by their code."""
+    rows = np.lexsort(codes).astype(np.uint32)
+    ranked = codes[:, rows]
+    begins = np.append(True, (ranked[:, 1:] != ranked[:, :-1]).any(axis=0))[: len(rows)]
+    first = np.append(np.flatnonzero(begins), len(rows)).astype(np.uint32)
+    return Groups(np.ascontiguousarray(ranked[:, begins]), first, rows)
 
 
 def differing_bits(left: Words, right: Words) -> NDArray[np.unsignedinteger]:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mhcln.console import UserError
-from mhcln.hamming.codes import Words, check_same_width, sort_codes, words
+from mhcln.hamming.codes import Words, check_same_width, group, words
 from mhcln.hamming.layouts import lay_out
 from mhcln.hamming.top_k import TopK
 
@@ -65,10 +65,10 @@ class Index:
 
     def _search_distinct(self, queries: Words, k: int) -> tuple[Rows, Distances]:
         """Search for each distinct query of `[w, q]` once."""
-        order, begins = sort_codes(queries)
+        distinct, first, order = group(queries)
         number = np.empty(queries.shape[1], np.int64)  # of each query among the distinct ones
-        number[order] = np.cumsum(begins) - 1
-        rows, distances = self._search_blocks(queries[:, order[begins]], k)
+        number[order] = np.repeat(np.arange(distinct.shape[1]), np.diff(first))
+        rows, distances = self._search_blocks(distinct, k)
         return rows[number], distances[number]
 
     def _search_blocks(self, queries: Words, k: int) -> tuple[Rows, Distances]:

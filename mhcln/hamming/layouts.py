@@ -4,17 +4,15 @@ Each layout looks where near codes must be, and stops when k rows are found with
 next step would cost more than comparing the query with every code, that is done instead (`mhcln.hamming.scan`).
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import cache
 from itertools import combinations
 from math import comb
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mhcln.hamming.codes import Words, differing_bits, sort_codes
+from mhcln.hamming.codes import Groups, Words, differing_bits, group
 from mhcln.hamming.scan import Candidates, in_distance_type, scan
 from mhcln.hamming.top_k import TILE, TopK, ranges
 
@@ -31,43 +29,28 @@ MANY = 1 << 16  # rows from which buckets are built: fewer would leave most of t
 FLIPS_OF_PIECE = [np.flatnonzero(np.bitwise_count(np.arange(BUCKETS)) == count) for count in range(PIECE + 1)]
 
 
-def lay_out(codes: Words, bits: int) -> "Layout":
-    """Build the layout that suits codes `[w, n]` of `bits` bits."""
-    order, begins = sort_codes(codes)
-    if np.count_nonzero(begins) < DISTINCT_SHARE * codes.shape[1]:
-        return DistinctCodes(codes, order, begins, bits)
-    del order, begins  # otherwise the codes' memory is taken a second time while the buckets are made
+def lay_out(codes: Words, bits: int) -> "DistinctCodes | Buckets":
+    """Build the layout that suits codes `[w, n]` of `bits` bits.
+
+    Its `codes` are those that a scan compares, and its `search` offers a `TopK` the k nearest rows, and perhaps others,
+    of every query `[w, q]`.
+    """
+    groups = group(codes)
+    if groups.distinct.shape[1] < DISTINCT_SHARE * codes.shape[1]:
+        return DistinctCodes(groups, bits)
+    del groups  # otherwise the codes' memory is taken a second time while the buckets are made
     return Buckets(codes, bits)
 
 
-class Layout(ABC):
-    """An archive of codes, laid out for search.
-
-    Attributes:
-        codes: `[w, n]`, those that a scan compares.
-        bits: Bits of a code.
-    """
-
-    def __init__(self, codes: Words, bits: int) -> None:
-        self.codes = codes
-        self.bits = bits
-
-    @abstractmethod
-    def search(self, queries: Words, best: TopK) -> None:
-        """Offer `best` the k nearest rows, and perhaps others, of every query `[w, q]`."""
-
-
-class DistinctCodes(Layout):
+class DistinctCodes:
     """Each distinct code once, sorted, and the rows that hold it: for codes that repeat, as a trained network's do.
 
     The codes at distance 0, 1, 2, ... from a query are looked up one by one.
     """
 
-    def __init__(self, codes: Words, order: NDArray[np.uint32], begins: NDArray[np.bool_], bits: int) -> None:
-        """Take codes `[w, n]` and what `sort_codes` returns for them."""
-        super().__init__(codes[:, order[begins]], bits)
-        self._rows = order  # code by code, in storage order for each
-        self._first = np.append(np.flatnonzero(begins), len(order)).astype(np.uint32)  # of each code's, and the end
+    def __init__(self, groups: Groups, bits: int) -> None:
+        self.codes, self._first, self._rows = groups
+        self.bits = bits
 
     def search(self, queries: Words, best: TopK) -> None:
         """Look codes up at growing distance while that is cheaper than a scan, and scan for the queries left."""
@@ -112,7 +95,7 @@ class DistinctCodes(Layout):
         best.offer(query, self._rows[ranges(first, counts)], distance)
 
 
-class Buckets(Layout):
+class Buckets:
     """All rows in storage order; in buckets too, if looking there is cheaper than a scan even for random codes.
 
     A bucket holds the rows that agree in one 16-bit piece of their code. Of the m pieces of two codes that differ in r
@@ -121,7 +104,7 @@ class Buckets(Layout):
     """
 
     def __init__(self, codes: Words, bits: int) -> None:
-        super().__init__(codes, bits)
+        self.codes, self.bits = codes, bits
         self._tables = [_Table(piece) for piece in _pieces(codes, bits)] if self._buckets_pay(1) else []
 
     def search(self, queries: Words, best: TopK) -> None:
@@ -161,25 +144,28 @@ class Buckets(Layout):
         step = 0
         while len(active):
             flipped, piece = divmod(step, len(query_pieces))
-            values = query_pieces[piece, active, None] ^ FLIPS_OF_PIECE[flipped]
-            cheap, buckets = self._tables[piece].find(values, affordable)
+            table, values = self._tables[piece], query_pieces[piece, active, None] ^ FLIPS_OF_PIECE[flipped]
+            cheap = table.sizes(values).sum(axis=1) < affordable
             expensive.append(active[~cheap])
             active = active[cheap]
-            for query, row, distance in self._open(buckets, queries[:, active], best.limits()[active]):
+            for query, row, distance in self._open(table, values[cheap], queries[:, active], best.limits()[active]):
                 best.offer(active[query], row, distance)
             step += 1
             active = active[best.limits()[active] > step]
         return np.concatenate(expensive)
 
-    def _open(self, buckets: "_Buckets", queries: Words, limits: NDArray[np.int64]) -> Iterator[Candidates]:
-        """Yield the rows in each query's buckets that are nearer to the query than its limit `[q]`."""
-        totals = buckets.sizes.sum(axis=1)
+    def _open(
+        self, table: "_Table", values: NDArray[np.integer], queries: Words, limits: NDArray[np.int64]
+    ) -> Iterator[Candidates]:
+        """Yield the rows in the buckets `[q, b]` of each query that are nearer to the query than its limit `[q]`."""
+        first, sizes = table.first[values], table.sizes(values)
+        totals = sizes.sum(axis=1)
         ends = np.cumsum(totals)
         start = 0
         while start < len(totals):
             stop = max(start + 1, int(np.searchsorted(ends, ends[start] - totals[start] + TILE // 4)))
             block, counts = slice(start, stop), totals[start:stop]
-            rows = buckets.rows[ranges(buckets.first[block].ravel(), buckets.sizes[block].ravel())].astype(np.int64)
+            rows = table.rows[ranges(first[block].ravel(), sizes[block].ravel())].astype(np.int64)
             distance = differing_bits(np.take(self.codes, rows, axis=1), np.repeat(queries[:, block], counts, axis=1))
             hits = np.flatnonzero(distance < np.repeat(in_distance_type(limits[block], queries), counts))
             query = start + np.searchsorted(np.cumsum(counts), hits, "right")
@@ -187,32 +173,17 @@ class Buckets(Layout):
             start = stop
 
 
-class _Buckets(NamedTuple):
-    """Buckets of one table to open, b for each of q queries: `rows[first[i, j] :][: sizes[i, j]]`."""
-
-    rows: NDArray[np.uint32]
-    first: NDArray[np.uint32]
-    sizes: NDArray[np.int64]
-
-
 class _Table:
     """All rows of an archive in buckets, one for each value of one 16-bit piece of their codes."""
 
     def __init__(self, piece: NDArray[np.uint16]) -> None:
         """Take the piece `[n]` of all codes."""
-        self._rows = np.argsort(piece, kind="stable").astype(np.uint32)  # bucket by bucket, in storage order in each
-        self._first = np.append(0, np.cumsum(np.bincount(piece, minlength=BUCKETS))).astype(np.uint32)
+        self.rows = np.argsort(piece, kind="stable").astype(np.uint32)  # bucket by bucket, in storage order in each
+        self.first = np.append(0, np.cumsum(np.bincount(piece, minlength=BUCKETS))).astype(np.uint32)
 
-    def find(self, values: NDArray[np.integer], affordable: int) -> tuple[NDArray[np.bool_], _Buckets]:
-        """Find the buckets of values `[q, b]`, b for each of q queries.
-
-        Returns:
-            Whether a query's buckets hold fewer rows than are affordable `[q]`, and the buckets of those queries.
-        """
-        first = self._first[values]
-        sizes = self._first[values + 1] - first
-        cheap = sizes.sum(axis=1) < affordable
-        return cheap, _Buckets(self._rows, first[cheap], sizes[cheap].astype(np.int64))
+    def sizes(self, values: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Return how many rows the buckets of these values hold."""
+        return (self.first[values + 1] - self.first[values]).astype(np.int64)
 
 
 def _pieces(codes: Words, bits: int) -> NDArray[np.uint16]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mhcln.hamming.codes import Words, binarise, check_same_width, differing_bits, pack, sort_codes, words
+from mhcln.hamming.codes import Words, binarise, check_same_width, differing_bits, group, pack, words
 from mhcln.hamming.top_k import ranges
 
 # What a network gives before the sigmoid lies within 20 of 0: there even float32 activations are all but 0 or 1.
@@ -73,9 +73,7 @@ class LaidOut(NamedTuple):
 
     Attributes:
         codes: `[n, b] uint8`, packed, in storage order.
-        distinct: `[w, m]`, the different codes among them, sorted, as `mhcln.hamming.codes.words` gives them.
-        first: `[m + 1] uint32`, where the rows of each different code begin in `rows`, and the end.
-        rows: `[n] uint32`, code by code, in storage order for each.
+        distinct, first, rows: The codes in groups, as `mhcln.hamming.codes.Groups` has them.
         levels: `[n, K] uint8` in the order of `rows`: those of equal codes lie together, and so are read together. None
             if they are not known.
     """
@@ -107,11 +105,8 @@ class LaidOut(NamedTuple):
 
 def lay_out(codes: NDArray[np.uint8], levels: Levels | None) -> LaidOut:
     """Lay out codes `[n, b]` and levels `[n, K]`, both in storage order."""
-    columns = words(codes)
-    rows, begins = sort_codes(columns)
-    first = np.append(np.flatnonzero(begins), len(rows)).astype(np.uint32)
-    distinct = np.ascontiguousarray(columns[:, rows[begins]])
-    return LaidOut(codes, distinct, first, rows, None if levels is None else levels[rows])
+    groups = group(words(codes))
+    return LaidOut(codes, *groups, None if levels is None else levels[groups.rows])
 
 
 class OrderedIndex:
