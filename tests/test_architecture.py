@@ -29,6 +29,7 @@ TENSORFLOW = {
     "training_setup",
     "search",
     "hasher",
+    "hash_images",
     "export_model",
 }  # files of pipeline/ that may use it
 

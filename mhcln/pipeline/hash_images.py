@@ -10,6 +10,7 @@ from mhcln.backbone.recipe import BackboneOptions, Recipe
 from mhcln.console import Console, UserError
 from mhcln.data import datasets, remarks
 from mhcln.data.folders import Scan
+from mhcln.device import open_device
 from mhcln.hamming.codes import binarise, pack
 from mhcln.hamming.ordered import quantise
 from mhcln.pipeline.additions import ArchiveWriter, Hashed
@@ -59,6 +60,8 @@ def hash_images(run_dir: Path, options: ExtractOptions, console: Console) -> Non
                 f"the backbone is {engine.extractor!r}, {run.folder} was trained on {run.inputs.extractor!r}; leave "
                 "out the flags of the backbone, which are then those of the run, or give the same"
             )
+        if options.cluster:  # whose workers describe; hashing is for this process, and takes them no card
+            open_device("cpu", console)
         _Hashing(run, scan, engine, options, console).run()
 
 

@@ -15,12 +15,14 @@ from mhcln.demo.scenes import draw_scene
 from mhcln.hamming.codes import unpack
 from mhcln.pipeline import hash_images as pipeline_hash_images
 from mhcln.pipeline.additions import ArchiveWriter, laid_out
+from mhcln.pipeline.cluster import ClusterOptions
 from mhcln.pipeline.extract import ExtractOptions
 from mhcln.pipeline.extract import extract_features as extract
 from mhcln.pipeline.hash_images import hash_images
 from mhcln.pipeline.search import SearchOptions, add_images, search
-from mhcln.storage import formats, layout, runs
+from mhcln.storage import layout, runs
 from mhcln.storage.archive import Archive, load_archive
+from mhcln.storage.features import read_features, write_features
 from mhcln.storage.partial_features import PartialFeatures
 
 
@@ -196,9 +198,9 @@ def test_the_backbone_must_be_the_run_s_own(dump, chips, pipeline):
     with pytest.raises(UserError, match=r"the backbone is '.*seed=3"):
         hashed(dump, chips, backbone=BackboneOptions(random_seed=3))
     hashed(dump, chips, backbone=BackboneOptions(pipeline / "model", tiff="jpeg"))  # as it was
-    features = formats.read_features(dump)
+    features = read_features(dump)
     gone = dataclasses.replace(features.images, model_file="/gone.pb")
-    formats.write_features(dump, dataclasses.replace(features, images=gone))
+    write_features(dump, dataclasses.replace(features, images=gone))
     with pytest.raises(UserError, match=r"its file /gone\.pb is gone; give its folder as --model_dir"):
         hashed(dump, chips)
     (dump / layout.FEATURES).unlink()
@@ -208,3 +210,14 @@ def test_the_backbone_must_be_the_run_s_own(dump, chips, pipeline):
         UserError, match=r"--hash_with=.*nowhere is not the folder of a run; train one with trainer\.py"
     ):
         hash_images(dump / "nowhere", options_of(dump, chips), RecordingConsole())
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_workers_describe_part_after_part(dump, chips, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+    alone = shutil.copytree(dump, tmp_path / "alone")
+    hashed(alone, chips)
+    hashed(dump, chips, cluster=ClusterOptions(workers=2))
+    first, second = (archive_of(each).parts[1] for each in (alone, dump))
+    assert list(first.paths) == list(second.paths) == paths_in(chips)
+    np.testing.assert_array_equal(first.codes, second.codes)
