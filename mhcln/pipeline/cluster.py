@@ -14,6 +14,7 @@ from typing import Any
 
 from mhcln.console import UserError
 from mhcln.device import threads
+from mhcln.pipeline.worker import PACKAGE
 
 INSTALL = "pip install 'ray>=2.40'"
 CONNECT_SECONDS = 30
@@ -117,12 +118,13 @@ def connected(options: ClusterOptions, device: str) -> Iterator[Cluster]:
         UserError: Ray is not installed; no cluster answers in time; or it has no room for a worker.
     """
     ray = _ray()
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if options.address is not None:
         _check_answers(options.address)
     try:
         with _handlers_kept():
             if options.address is not None:
-                ray.init(options.address, log_to_driver=False, logging_level="ERROR")
+                ray.init(options.address, runtime_env=_environment(options.address), **quiet)
             else:
                 assert options.workers is not None
                 cpus = options.cpus_per_worker or max(threads() // options.workers, 1)
@@ -131,8 +133,7 @@ def connected(options: ClusterOptions, device: str) -> Iterator[Cluster]:
                     num_cpus=options.workers * cpus,
                     object_store_memory=OBJECT_STORE_BYTES,
                     include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level="ERROR",
+                    **quiet,
                 )
         yield _cluster(ray, options, device)
     finally:
@@ -170,6 +171,13 @@ def _check_answers(address: str) -> None:
         raise UserError(
             f"no Ray cluster can be used at --address={address} ({what[-1][:300]}); start one by: ray start --head"
         )
+
+
+def _environment(address: str) -> dict[str, dict[str, str]] | None:
+    """Return how workers find this package if Ray does not say them where the command runs."""
+    if not address.startswith("ray://"):
+        return None
+    return {"env_vars": {"PYTHONPATH": f"{PACKAGE.parent}:${{PYTHONPATH}}"}}
 
 
 @contextlib.contextmanager
