@@ -45,6 +45,8 @@ class ClusterOptions:
     def __post_init__(self) -> None:
         if self.cpus_per_worker is not None and not self:
             raise UserError("--cpus_per_worker is of workers; give --workers or --address too")
+        if self.address is not None and not self.address.strip():
+            raise UserError("--address is empty; give auto, host:port or ray://host:port")
 
 
 @dataclasses.dataclass(frozen=True)

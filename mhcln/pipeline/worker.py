@@ -3,13 +3,15 @@
 Nothing here knows Ray: `workers` makes an actor of the class and calls its methods.
 """
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import hashlib
 import secrets
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mhcln.backbone.backbone import open_backbone
@@ -112,8 +114,20 @@ class Worker:
                         f"{backbone.recipe.sha256[:12]}..., not {order.recipe.sha256[:12]}...); put the same file on "
                         "every machine"
                     )
-                self._engine = ThisProcess(backbone, self._console, order.threads)
+                alone = dataclasses.replace(backbone, network=_one_at_a_time(backbone.network))
+                self._engine = ThisProcess(alone, self._console, order.threads)
             return self._engine
+
+
+def _one_at_a_time(network: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Let one thread run the network while others wait: two batches in it would take its memory twice."""
+    free = threading.Lock()
+
+    def run(images: tf.Tensor) -> tf.Tensor:
+        with free:
+            return network(images)
+
+    return run
 
 
 def package_checksum(package: Path = PACKAGE) -> str:

@@ -178,8 +178,9 @@ class WorkersEngine:
                 continue
             if first:
                 raise UserError(problem)
+            if member.node.id not in self._left_out:
+                self._console.warn(f"{problem}; going on without that machine")
             self._left_out.add(member.node.id)
-            self._console.warn(f"{problem}; going on without that machine")
 
     def _hand_out(self, run: Run) -> None:
         while run.waiting:

@@ -2,12 +2,14 @@
 
 Both sides describe the same images on the same cores, round after round: N processes of one thread that are started by
 hand, each on a core of its own and on its share of the images; and one command with --workers=N. Seconds are those of
-the whole commands, and those from the first batch on: a cluster that runs already has no more than these. The last
+the whole commands; those from the first batch on, since a cluster may run already; and those that the processor spent on
+all their processes, Ray's own among them, which other work on the machine does not change much. The last
 lines say by how much features move when a worker has other threads, or another processor. With MHCLN_SHARED set: UCMD
 images and the 2015 graph; without it drawn images and random weights.
 """
 
 import argparse
+import contextlib
 import os
 import shutil
 import statistics
@@ -25,6 +27,7 @@ from extraction import images
 from mhcln.storage.formats import read_features
 
 SCRIPT = Path(__file__).resolve().parents[2] / "extract_features.py"
+TIMES = ("whole command", "from the first batch on", "of the processor")
 WANTED = 1.05  # times the seconds of one process a core
 MOVED_IMAGES = 64
 OTHERS = {
@@ -55,7 +58,7 @@ def main() -> None:
 
 
 def compare(root: Path, weights: str, workers: int, rounds: int) -> None:
-    ratios: dict[str, list[float]] = {"whole command": [], "from the first batch on": []}
+    ratios: dict[str, list[float]] = {name: [] for name in TIMES}
     for number in range(rounds + 1):  # the first fills the cache of the files
         ours = with_workers(root, weights, workers)
         theirs = by_hand(root, weights, workers)
@@ -74,15 +77,15 @@ def compare(root: Path, weights: str, workers: int, rounds: int) -> None:
     print(f"{equal} of {len(apart)} features are bit-equal")
 
 
-def describe(seconds: tuple[float, float]) -> str:
-    return f"{seconds[0]:.1f} s ({seconds[1]:.1f} s from the first batch on)"
+def describe(seconds: list[float]) -> str:
+    return ", ".join(f"{value:.1f} s {name}" for name, value in zip(TIMES, seconds, strict=True))
 
 
-def with_workers(root: Path, weights: str, workers: int) -> tuple[float, float]:
+def with_workers(root: Path, weights: str, workers: int) -> list[float]:
     return timed(root, [command(root, "whole", "dump", weights, f"--workers={workers}", "--cpus_per_worker=1")])
 
 
-def by_hand(root: Path, weights: str, workers: int) -> tuple[float, float]:
+def by_hand(root: Path, weights: str, workers: int) -> list[float]:
     started = [
         ["taskset", "-c", str(core), *command(root, f"part{number}", f"dump{number}", weights, "--device=cpu")]
         for number, core in enumerate(sorted(os.sched_getaffinity(0))[:workers])
@@ -95,17 +98,37 @@ def command(root: Path, name: str, dump: str, *more: str) -> list[str]:
     return [sys.executable, str(SCRIPT), f"--images_dir={root / name}", f"--dump_dir={root / dump}", *more]
 
 
-def timed(root: Path, commands: list[list[str]]) -> tuple[float, float]:
-    """Seconds until all have ended, and those since the first of them saved a batch."""
+def timed(root: Path, commands: list[list[str]]) -> list[float]:
+    """Return the seconds of TIMES until all commands have ended."""
     started, first = time.monotonic(), 0.0
     running = [subprocess.Popen(each, stdout=subprocess.DEVNULL, cwd=SCRIPT.parent) for each in commands]
+    spent: dict[int, int] = {}
     while any(process.poll() is None for process in running):
         if not first and next(root.glob("dump*/extract.part/batch_*"), None):
             first = time.monotonic()
-        time.sleep(0.02)
+        spent.update(ticks({process.pid for process in running}))
+        time.sleep(0.1)
     if any(process.returncode for process in running):
         sys.exit("a command failed")
-    return time.monotonic() - started, time.monotonic() - first
+    now = time.monotonic()
+    return [now - started, now - first, sum(spent.values()) / os.sysconf("SC_CLK_TCK")]
+
+
+def ticks(roots: set[int]) -> dict[int, int]:
+    """Return the processor time so far of these processes and all below them, by process, as Linux counts it."""
+    parents, times = {}, {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            fields = (process / "stat").read_text().rpartition(")")[2].split()
+            parents[int(process.name)] = int(fields[1])
+            times[int(process.name)] = int(fields[11]) + int(fields[12])
+
+    def below(number: int) -> bool:
+        while number and number not in roots:
+            number = parents.get(number, 0)
+        return bool(number)
+
+    return {number: time for number, time in times.items() if below(number)}
 
 
 def moved(root: Path, weights: str, paths: list[Path]) -> None:

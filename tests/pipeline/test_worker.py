@@ -164,6 +164,8 @@ def test_numbers_that_are_not_finite_and_warnings_come_with_the_name_of_the_mach
 def test_processors_of_no_worker_are_a_mistake():
     with pytest.raises(UserError, match="--cpus_per_worker is of workers"):
         ClusterOptions(cpus_per_worker=2)
+    with pytest.raises(UserError, match="--address is empty"):
+        ClusterOptions(address="")
 
 
 def test_a_batch_that_ends_its_workers_again_and_again_is_named(partial):
