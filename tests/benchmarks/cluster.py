@@ -2,10 +2,10 @@
 
 Both sides describe the same images on the same cores, round after round: N processes of one thread that are started by
 hand, each on a core of its own and on its share of the images; and one command with --workers=N. Seconds are those of
-the whole commands; those from the first batch on, since a cluster may run already; and those that the processor spent on
-all their processes, Ray's own among them, which other work on the machine does not change much. The last
-lines say by how much features move when a worker has other threads, or another processor. With MHCLN_SHARED set: UCMD
-images and the 2015 graph; without it drawn images and random weights.
+the whole commands; those from the first batch on, since a cluster may run already; and those that the processor spent
+on all their processes, Ray's own among them, which other work on the machine does not change much. The last lines say
+by how much features move when a worker has other threads, or another processor. With MHCLN_SHARED set: UCMD images and
+the 2015 graph; without it drawn images and random weights.
 """
 
 import argparse
