@@ -15,6 +15,7 @@ from typing import Any
 from mhcln.console import UserError
 from mhcln.device import threads
 from mhcln.pipeline.worker import PACKAGE
+from mhcln.storage.files import one_line
 
 INSTALL = "pip install 'ray>=2.40'"
 CONNECT_SECONDS = 30
@@ -120,27 +121,31 @@ def connected(options: ClusterOptions, device: str) -> Iterator[Cluster]:
         UserError: Ray is not installed; no cluster answers in time; or it has no room for a worker.
     """
     ray = _ray()
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if options.address is not None:
         _check_answers(options.address)
     try:
         with _handlers_kept():
-            if options.address is not None:
-                ray.init(options.address, runtime_env=_environment(options.address), **quiet)
-            else:
-                assert options.workers is not None
-                cpus = options.cpus_per_worker or max(threads() // options.workers, 1)
-                ray.init(
-                    "local",
-                    num_cpus=options.workers * cpus,
-                    object_store_memory=OBJECT_STORE_BYTES,
-                    include_dashboard=False,
-                    **quiet,
-                )
+            _init(ray, options)
         yield _cluster(ray, options, device)
     finally:
         with _handlers_kept():
             ray.shutdown()
+
+
+def _init(ray: Any, options: ClusterOptions) -> None:  # noqa: ANN401, the module
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if options.address is not None:
+        ray.init(options.address, runtime_env=_environment(options.address), **quiet)
+        return
+    workers = options.workers or 1
+    cpus = options.cpus_per_worker or max(threads() // workers, 1)
+    own = {"num_cpus": workers * cpus, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
+    try:
+        ray.init("local", **own, **quiet)
+    except Exception as error:  # Ray raises no narrower one, as on a machine that is too busy to start it in time
+        raise UserError(
+            f"Ray cannot be started here ({one_line(error)}); run the same command again when the machine is less busy"
+        ) from error
 
 
 def _ray() -> Any:  # noqa: ANN401, a module

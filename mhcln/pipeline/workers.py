@@ -70,6 +70,7 @@ class WorkersEngine:
         self._left_out: set[str] = set()  # nodes
         self._known: set[About] = set()
         self._looked = -LOOK_SECONDS
+        self._said = ""
 
     @property
     def device(self) -> str:
@@ -131,9 +132,11 @@ class WorkersEngine:
             return
         there = [member for member in self._members if member.about]
         hosts = {member.node.id for member in there}
-        self._console.say(
-            f"workers: {len(there)} on {len(hosts)} machines, {self._order.threads} threads each, {self.device}"
-        )
+        line = f"workers: {len(there)} on {len(hosts)} machines, {self._order.threads} threads each, {self.device}"
+        if line == self._said:  # of an earlier job
+            return
+        self._said = line
+        self._console.say(line)
         if len({about.software for about in self._known}) > 1 or len({about.device for about in self._known}) > 1:
             self._console.warn(
                 f"workers are not alike, so that their features differ by rounding: {self.device}; {self.software}"

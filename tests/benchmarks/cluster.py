@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 from extraction import images
 
-from mhcln.storage.formats import read_features
+from mhcln.storage.features import read_features
 
 SCRIPT = Path(__file__).resolve().parents[2] / "extract_features.py"
 TIMES = ("whole command", "from the first batch on", "of the processor")

@@ -17,7 +17,7 @@ from mhcln.backbone.backbone import recipe_of
 from mhcln.backbone.recipe import BackboneOptions
 from mhcln.console import UserError
 from mhcln.pipeline import worker as worker_module
-from mhcln.pipeline.cluster import ClusterOptions
+from mhcln.pipeline.cluster import ClusterOptions, connected
 from mhcln.pipeline.feature_batches import ThisProcess, compute_missing
 from mhcln.pipeline.hands import ATTEMPTS, Run
 from mhcln.pipeline.worker import PACKAGE, Order, Worker, package_checksum
@@ -183,3 +183,15 @@ def test_a_job_whose_workers_are_all_lost_ends(partial, monkeypatch):
     monkeypatch.setattr("mhcln.pipeline.hands.START_SECONDS", -1)
     with pytest.raises(UserError, match=r"all workers are lost.*what is done is kept"):
         run.check_progress()
+
+
+def test_a_machine_that_is_too_busy_to_start_ray_is_one_line(monkeypatch):
+    def too_busy(*_, **__):
+        raise Exception("The current node timed out during startup.\nThis could happen because ...")
+
+    monkeypatch.setattr("ray.init", too_busy)
+    with (
+        pytest.raises(UserError, match=r"Ray cannot be started here \(The current node timed out during startup"),
+        connected(ClusterOptions(workers=2), "auto"),
+    ):
+        pass

@@ -213,6 +213,7 @@ def test_the_same_workers_compute_several_jobs(cluster, node, images_dir, model_
     actors = [line for line in done.stdout.splitlines() if line.startswith("process ")]
     assert len(actors) == 2
     assert actors[0] == actors[1]
+    assert done.stdout.count("workers: 1 on 1 machines") == 1
     for name in ("one", "two"):
         assert (tmp_path / name / "features.npz").read_bytes() == whole
 
