@@ -29,8 +29,8 @@ from mhcln.storage.layout import PARTIAL_FEATURES
 COUNT = 240
 BATCHES = COUNT // 2
 STORE = {"object_store_memory": cluster_module.OBJECT_STORE_BYTES}
-# Ray finds out that a node is lost in 1 s, not in 15; its workers are not of less priority than those of other tests
-SOON = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500, "health_check_failure_threshold": 2}
+# Ray finds out that a node is lost in 5 s, not in 15, and takes no busy one for lost
+SOON = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500, "health_check_failure_threshold": 10}
 ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 
 
