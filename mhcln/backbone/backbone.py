@@ -44,9 +44,9 @@ class Backbone:
         """What `features.npz` records: enough to say whether two features may be compared."""
         return str(self.recipe)
 
-    def resize(self, image: tf.Tensor) -> tf.Tensor:
+    def resize(self, image: tf.Tensor | NDArray[np.uint8]) -> tf.Tensor:
         """Return an image [height, width, 3] uint8 in the network's size, [299, 299, 3] float32, 0 to 255."""
-        elements = image.shape.num_elements()  # None in a graph
+        elements = tf.TensorShape(image.shape).num_elements()  # None in a graph
         # tf.image.resize would place samples at pixel centres, which moves the 2015 graph's pool_3 by about 0.5 %
         with tf.device("CPU"):
             if elements is not None and elements <= FASTER_AS_FLOAT:

@@ -76,7 +76,7 @@ def test_vectors_find_images_of_their_class_and_are_named_by_their_paths(trained
 
 def test_what_was_added_is_found(trained, run_script):
     folder, done = trained
-    assert "2 images added as" in done["python eval.py --add=new.npz"].stdout
+    assert "2 images added to" in done["python eval.py --add=new.npz"].stdout
     result = run_script("eval.py", "--query=new.npz", "--k=1", cwd=folder)
     assert "2 queries in 62 images" in result.stdout
     assert re.search(r"1 +0 +\w+ +\w+/\d+\.tif", result.stdout)
