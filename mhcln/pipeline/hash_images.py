@@ -48,6 +48,8 @@ def hash_images(run_dir: Path, options: ExtractOptions, console: Console) -> Non
             f"--hash_with={run_dir} is not the folder of a run; train one with {layout.TRAIN}, or give that, such as "
             f"{layout.DUMP_DIR / layout.run_name(32, 'mhcln', None)}"
         )
+    if options.shard_images is not None:
+        raise UserError("--shard_images is of features, of which --hash_with keeps none; leave one of the two out")
     run = open_run(run_dir)
     scan = find_images(options, console)
     with (

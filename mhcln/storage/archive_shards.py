@@ -71,7 +71,6 @@ _ARRAYS: dict[str, tuple[tuple[str, ...], tuple[str | int | None, ...]]] = {
     "stamps": (("i8",), ("n", 3)),
     "lonlat": (("f8",), ("n", 5, 2)),
 }
-READ_BY_EVERY_QUERY = ("distinct", "first")
 _MAY_BE_EMPTY = ("levels", "stamps", "lonlat")
 
 
@@ -186,7 +185,7 @@ def read_shard(run: Run, entry: ShardEntry) -> Shard:
         raise UserError(f"{path} {problem}; add {images} again with {MADE_BY}")
     try:
         with path.open("rb") as handle:
-            arrays = map_arrays(handle, READ_BY_EVERY_QUERY)
+            arrays = map_arrays(handle)
     except DamagedError as error:
         raise UserError(f"{path} is damaged ({error}); add its images again with {MADE_BY}") from error
     source = Source(path, MADE_BY)

@@ -95,12 +95,11 @@ def read_arrays(handle: io.BufferedReader, names: Collection[str] | None) -> dic
     return {name: _read_array(handle, members[name]) for name in wanted}
 
 
-def map_arrays(handle: io.BufferedReader, soon: Collection[str] = ()) -> dict[str, AnyArray]:
+def map_arrays(handle: io.BufferedReader) -> dict[str, AnyArray]:
     """Map the arrays of a file that `write_arrays` wrote: their bytes are read when they are used, and unchecked.
 
     Args:
         handle: The file; it may be closed when this returns.
-        soon: Arrays that the system begins to read at once, without waiting for them.
 
     Raises:
         DamagedError: It is not an archive of plain arrays that are stored as they are, with their checksum.
@@ -119,9 +118,6 @@ def map_arrays(handle: io.BufferedReader, soon: Collection[str] = ()) -> dict[st
         if not dtype.itemsize or count * dtype.itemsize != content.left:
             raise DamagedError(f"{member} does not hold the {shape} {dtype} that it claims")
         start = member.start + member.size - content.left
-        if name in soon:
-            page = start - start % mmap.PAGESIZE
-            mapped.madvise(mmap.MADV_WILLNEED, page, start + content.left - page)
         data = np.frombuffer(mapped, dtype, count, start)
         found[name] = data.reshape(shape, order="F" if fortran_order else "C")
     return found

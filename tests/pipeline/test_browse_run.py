@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from factories import write_images, write_run
 
+from mhcln.pipeline import browse
 from mhcln.storage import formats, layout
 
 
@@ -88,3 +89,10 @@ def test_places_of_images_are_on_the_page(dump, evaluate):
     assert evaluate(f"--dump_dir={dump}", "--browse").returncode == 0
     places = np.frombuffer(base64.b64decode(data_of(dump / "K8")["places"]), "<i4").reshape(-1, 2)
     assert places / 1e7 == pytest.approx(lonlat[:, 0])
+
+
+def test_more_images_than_a_page_holds_are_refused(dump, evaluate, monkeypatch, users_mistake):
+    monkeypatch.setattr(browse, "MOST_IMAGES", 17)
+    result = evaluate(f"--dump_dir={dump}", "--browse")
+    users_mistake(result, f"{dump / 'K8'} has 18 images in --archive=all, a page holds 17 at most; browse its own with")
+    assert evaluate(f"--dump_dir={dump}", "--browse", "--archive=test").returncode == 0

@@ -23,6 +23,7 @@ from mhcln.pipeline.search import SearchOptions, add_images, search
 from mhcln.storage import layout, runs
 from mhcln.storage.archive import Archive, load_archive
 from mhcln.storage.features import read_features, write_features
+from mhcln.storage.files import locked
 from mhcln.storage.partial_features import PartialFeatures
 
 
@@ -210,6 +211,14 @@ def test_the_backbone_must_be_the_run_s_own(dump, chips, pipeline):
         UserError, match=r"--hash_with=.*nowhere is not the folder of a run; train one with trainer\.py"
     ):
         hash_images(dump / "nowhere", options_of(dump, chips), RecordingConsole())
+
+
+def test_two_that_write_and_a_flag_of_features_are_refused(dump, chips):
+    for folder in (dump, dump / "K12" / layout.ARCHIVES):
+        with locked(folder), pytest.raises(UserError, match=f"{folder}: another process is writing here"):
+            hashed(dump, chips)
+    with pytest.raises(UserError, match="--shard_images is of features, of which --hash_with keeps none"):
+        hashed(dump, chips, shard_images=5)
 
 
 @pytest.mark.usefixtures("small_parts")

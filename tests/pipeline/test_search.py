@@ -292,3 +292,25 @@ def test_an_addition_stores_what_orders_it(pipeline, run, tmp_path, console):
     stored = load_archive(runs.read_run(tmp_path / "dump" / "K12"), "all", []).parts[1]
     expected = quantise(formats.read_activations(run.folder, 12).activations)
     assert np.abs(laid_out(stored).levels_by_row().astype(int) - expected).max() <= 1
+
+
+def test_images_added_again_replace_what_was_there_and_those_that_are_gone_go(pipeline, tmp_path, console):
+    dump = shutil.copytree(pipeline / "dump", tmp_path / "dump")
+    run = runs.read_run(dump / "K12")
+
+    def added() -> list[tuple[str, int]]:
+        return [(part.images_dir, len(part)) for part in load_archive(run, "all", []).parts[1:]]
+
+    features = read_features(pipeline / "dump")
+    images = features.images
+    for name, rows in (("new", slice(0, 40)), ("new", slice(5, 40)), ("other", slice(0, 20))):
+        fewer = dataclasses.replace(
+            images, labels=images.labels[rows], paths=images.paths[rows], stamps=images.stamps[rows]
+        )
+        (tmp_path / name).mkdir(exist_ok=True)
+        write_features(tmp_path / name, dataclasses.replace(features, vectors=features.vectors[rows], images=fewer))
+        add_images(run, tmp_path / name, "cpu", console)
+    # 5 images are no longer in "new"; 15 of the others are of "other" now, and in the archive once
+    assert added() == [(images.images_dir, 20), (images.images_dir, 20)]
+    paths = [path for part in load_archive(run, "all", []).parts[1:] for path in part.paths]
+    assert sorted(paths) == sorted(images.paths)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mhcln.console import UserError
-from mhcln.storage import files, zip_members
+from mhcln.storage import files, npz, zip_members
 
 ARRAYS = {
     "features": np.arange(24, dtype=np.float32).reshape(6, 4),
@@ -280,3 +280,34 @@ def test_other_files_are_refused(path):
         refused(path)
     path.write_bytes(b"PK\5\6" + bytes(18))  # an archive of nothing
     assert files.read_npz(path, "maker") == {}
+
+
+def test_arrays_are_mapped_where_they_begin_at_whole_64_bytes(tmp_path):
+    path = tmp_path / "mapped.npz"
+    arrays = {
+        "codes": np.arange(12, dtype=np.uint8).reshape(3, 4),
+        "a longer name": np.arange(5, dtype=np.int64),
+        "none": np.empty((0, 5, 2)),
+        "columns": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    }
+    with path.open("wb") as handle:
+        npz.write_arrays(handle, arrays, aligned=True)
+    with path.open("rb") as handle:
+        mapped = npz.map_arrays(handle)
+    read = files.read_npz(path, "a test")
+    assert mapped.keys() == read.keys() == arrays.keys()
+    with np.load(path) as loaded:
+        for name, array in arrays.items():
+            for each in (mapped[name], read[name], loaded[name]):
+                assert (each.dtype, each.shape) == (array.dtype, array.shape)
+                np.testing.assert_array_equal(each, array)
+            assert mapped[name].ctypes.data % npz.ALIGNMENT == 0
+            assert not mapped[name].flags.writeable
+
+
+def test_only_what_we_wrote_is_mapped(tmp_path):
+    path = tmp_path / "other.npz"
+    for save in (np.savez, np.savez_compressed):
+        save(path, a=np.arange(3))
+        with path.open("rb") as handle, pytest.raises(zip_members.DamagedError, match="its arrays cannot be mapped"):
+            npz.map_arrays(handle)
