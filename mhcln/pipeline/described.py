@@ -22,10 +22,11 @@ class BatchVectors:
     def __getitem__(self, rows: Rows) -> NDArray[np.float32]:
         """Return the features `[m, d]` of these rows of the job, in ascending order; each batch is read once."""
         size = self.partial.job.batch_size
-        batches, starts = np.unique(rows // size, return_index=True)
-        parts = np.split(rows, starts[1:])
-        found = zip(batches.tolist(), parts, strict=True)
-        return np.concatenate([self.partial.features(batch)[here - batch * size] for batch, here in found])
+        batches, starts = (found.tolist() for found in np.unique(rows // size, return_index=True))
+        vectors = np.empty((len(rows), self.partial.features(batches[0]).shape[1]), np.float32)
+        for batch, start, stop in zip(batches, starts, [*starts[1:], len(rows)], strict=True):
+            vectors[start:stop] = self.partial.features(batch)[rows[start:stop] - batch * size]
+        return vectors
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,8 @@ of KSH too (Liu et al., CVPR 2012). Authors' code: github.com/bd622/DiscretHashi
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -49,6 +51,36 @@ def normalised(vectors: NDArray[np.float32], mean: Matrix | None, root: bool) ->
     return values, np.asarray(mean, np.float64)
 
 
+@dataclasses.dataclass(frozen=True)
+class Units:
+    """Training images as `normalised` returns them, computed when rows are asked for: float64 of all would not fit.
+
+    Attributes:
+        vectors: `[n, d]`, the features.
+        mean: `[d]`, of all their roots.
+        root: Whether the square root is taken.
+    """
+
+    vectors: NDArray[np.float32]
+    mean: Matrix
+    root: bool
+
+    @classmethod
+    def of(cls, vectors: NDArray[np.float32], root: bool) -> Units:
+        """Return the units of all training images."""
+        total = np.zeros(vectors.shape[1])
+        for at in range(0, len(vectors), BLOCK):
+            block = vectors[at : at + BLOCK].astype(np.float64)
+            total += (np.sqrt(block) if root else block).sum(axis=0)
+        return cls(vectors, total / len(vectors), root)
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> Matrix:
+        return normalised(self.vectors[rows], self.mean, self.root)[0]
+
+
 def kernel(units: Matrix, anchors: Matrix, spread: float) -> Matrix:
     """Return exp(-d² / spread) `[n, m]` of vectors of length 1, whose squared distances d² are 2 - 2 cosine."""
     exponents: Matrix = units @ anchors.T
@@ -57,14 +89,14 @@ def kernel(units: Matrix, anchors: Matrix, spread: float) -> Matrix:
     return np.exp(exponents, out=exponents)
 
 
-def median_spread(units: Matrix) -> float:
+def median_spread(units: Matrix | Units) -> float:
     """Return `WIDTH` times the median squared distance of two different images `[n, d]` of length 1."""
     some = units[:: -(-len(units) // MEDIAN_IMAGES)]
     squares = (2 - 2 * some @ some.T)[np.triu_indices(len(some), 1)]
     return WIDTH * float(np.median(squares[squares > 1e-9]))
 
 
-def coefficients(units: Matrix, anchors: Matrix | None, targets: Matrix, spread: float) -> Matrix:
+def coefficients(units: Matrix | Units, anchors: Matrix | None, targets: Matrix, spread: float) -> Matrix:
     """Solve the ridge regression of targets on kernel features.
 
     With every training image an anchor that is (K + ridge I) C = Y. With others (Nystroem) it is
@@ -80,7 +112,8 @@ def coefficients(units: Matrix, anchors: Matrix | None, targets: Matrix, spread:
         `[m, K]`, C.
     """
     if anchors is None:
-        gram = kernel(units, units, spread)
+        every = units[:]
+        gram = kernel(every, every, spread)
         gram[np.diag_indices_from(gram)] += RIDGE
         return np.asarray(np.linalg.solve(gram, targets), np.float64)
     left, right = RIDGE * kernel(anchors, anchors, spread), np.zeros((len(anchors), targets.shape[1]))
@@ -97,13 +130,14 @@ def _solve(config: TrainConfig, vectors: NDArray[np.float32], labels: NDArray[np
     require_variation(vectors)
     targets = class_codes(int(labels.max()) + 1, config.bits, config.seed).astype(np.float64)[labels]
     root = bool((vectors >= 0).all())
-    units, mean = normalised(vectors, None, root)
-    spread, anchors = median_spread(units), None
-    if len(units) > MOST_ANCHORS:
-        drawn = np.random.default_rng(config.seed).choice(len(units), NYSTROEM_ANCHORS, replace=False)
-        anchors = units[np.sort(drawn)]
-    found = coefficients(units, anchors, targets, spread)
-    return kernel_network(mean, units if anchors is None else anchors, spread, found, root)
+    if len(vectors) > MOST_ANCHORS:
+        drawn = np.random.default_rng(config.seed).choice(len(vectors), NYSTROEM_ANCHORS, replace=False)
+        units = Units.of(vectors, root)
+        anchors, spread = units[np.sort(drawn)], median_spread(units)
+        return kernel_network(units.mean, anchors, spread, coefficients(units, anchors, targets, spread), root)
+    every, mean = normalised(vectors, None, root)
+    spread = median_spread(every)
+    return kernel_network(mean, every, spread, coefficients(every, None, targets, spread), root)
 
 
 SPEC = ClosedForm("SDH, class codes", _solve)

@@ -99,6 +99,24 @@ def test_of_many_images_some_are_anchors(monkeypatch):
     assert (bits == (class_codes(CLASSES, BITS, 0)[labels] > 0)).mean() > 0.9
 
 
+@pytest.mark.parametrize("positive", [True, False])
+def test_many_images_are_normalised_a_block_at_a_time(monkeypatch, positive):
+    vectors, labels = make_images(positive)
+    whole, mean = sdh.normalised(vectors, None, positive)
+    sizes, real = [], sdh.normalised
+    monkeypatch.setattr(sdh, "normalised", lambda some, *more: sizes.append(len(some)) or real(some, *more))
+    for name, value in (("BLOCK", 7), ("MOST_ANCHORS", 39), ("NYSTROEM_ANCHORS", 9), ("MEDIAN_IMAGES", 8)):
+        monkeypatch.setattr(sdh, name, value)
+    units = sdh.Units.of(vectors, positive)
+    np.testing.assert_allclose(units.mean, mean, rtol=1e-12)
+    np.testing.assert_allclose(units[:], whole, atol=1e-12)
+    sizes.clear()
+    network = solve(vectors, labels)
+    assert max(sizes) == 9
+    bits = activations(network, vectors) > 0.5
+    assert (bits == (class_codes(CLASSES, BITS, 0)[labels] > 0)).mean() > 0.8
+
+
 def test_one_class_or_equal_features_or_too_few_bits_are_refused():
     vectors, labels = make_images()
     with pytest.raises(UserError, match="one class"):
