@@ -80,33 +80,43 @@ class Line:
     points: Sequence[tuple[float, float, float]]
 
 
-def lines(title: str, x_name: str, shown: Sequence[Line]) -> str:
+def lines(title: str, x_name: str, shown: Sequence[Line], low: float) -> str:
     """Return a chart of several lines with bands of a deviation, as a picture of its own with names beside it.
 
     The names stand to the right of the line's end, moved apart where they would overlap, each in the colour of its
     line; lines beyond the eighth are dashed in the colours of the first.
+
+    Args:
+        title: Name of the chart, for people who hear it.
+        x_name: Label of the horizontal axis.
+        shown: The lines.
+        low: Where the vertical axis begins; what is below is cut off.
     """
     points = [point for line in shown for point in line.points]
-    x = dataclasses.replace(axis_over([point[0] for point in points]), name=x_name)
-    y = axis_over([edge for _, mean, deviation in points for edge in (mean - deviation, mean + deviation)])
-    ends = sorted((_y(y, line.points[-1][1]), number) for number, line in enumerate(shown))
+    x = Axis(x_name, min(point[0] for point in points), max(point[0] for point in points))
+    y = Axis("", low, max(mean + deviation for _, mean, deviation in points))
+    ends = sorted((min(_y(y, line.points[-1][1]), HEIGHT - BOTTOM), number) for number, line in enumerate(shown))
     places = dict(zip([number for _, number in ends], _apart([end for end, _ in ends]), strict=True))
-    parts = [_axes(x, y)]
+    inside, beside = [], [_axes(x, y)]
     for number, line in enumerate(shown):
         colour = COLOURS[number % len(COLOURS)]
         upper = [(_x(x, a), _y(y, mean + deviation)) for a, mean, deviation in line.points]
         lower = [(_x(x, a), _y(y, mean - deviation)) for a, mean, deviation in reversed(line.points)]
         middle = [(_x(x, a), _y(y, mean)) for a, mean, _ in line.points]
         dashes = ' stroke-dasharray="4 3"' if number >= len(COLOURS) else ""
-        end, place = middle[-1], places[number]
-        parts.append(f'<path fill="{colour}" fill-opacity="0.08" d="{_path([*upper, *lower])}Z"/>')
-        parts.append(f'<path fill="none" stroke="{colour}" stroke-width="1.6"{dashes} d="{_path(middle)}"/>')
-        parts.append(f'<path stroke="{colour}" d="M{end[0]:.1f} {end[1]:.1f}L{WIDTH - 2} {place:.1f}"/>')
-        parts.append(f'<text fill="{colour}" x="{WIDTH}" y="{place + 4:.1f}">{escape(line.name)}</text>')
+        end, place = min(middle[-1][1], HEIGHT - BOTTOM), places[number]
+        inside.append(f'<path fill="{colour}" fill-opacity="0.08" d="{_path([*upper, *lower])}Z"/>')
+        inside.append(f'<path fill="none" stroke="{colour}" stroke-width="1.6"{dashes} d="{_path(middle)}"/>')
+        beside.append(f'<path stroke="{colour}" d="M{middle[-1][0]:.1f} {end:.1f}L{WIDTH - 2} {place:.1f}"/>')
+        name = escape(line.name)
+        beside.append(f'<text style="fill:{colour}" x="{WIDTH}" y="{place + 4:.1f}">{name}</text>')
     width = WIDTH + int(max(len(line.name) for line in shown) * LETTER) + 8
     height = max(HEIGHT, int(max(places.values())) + 12)
     style = "<style>text{font:11px sans-serif;fill:#555}.grid{stroke:#ddd}path{stroke-linejoin:round}</style>"
-    body = f'{style}<rect width="{width}" height="{height}" fill="#fff"/>{"".join(parts)}'
+    box = f"{LEFT} {TOP} {WIDTH - LEFT - RIGHT} {HEIGHT - TOP - BOTTOM}"  # a picture within, which cuts off
+    left, top, right, bottom = box.split()
+    plot = f'<svg x="{left}" y="{top}" width="{right}" height="{bottom}" viewBox="{box}">{"".join(inside)}</svg>'
+    body = f'{style}<rect width="{width}" height="{height}" fill="#fff"/>{"".join(beside)}{plot}'
     return _svg(title, width, height, body, fixed=True).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
 
 
