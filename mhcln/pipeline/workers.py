@@ -14,7 +14,7 @@ from mhcln.backbone.backbone import chosen_file, recipe_of
 from mhcln.backbone.describe import BATCH_SIZE, BATCH_SIZE_ON_GPU
 from mhcln.backbone.recipe import BackboneOptions
 from mhcln.console import Console, UserError
-from mhcln.pipeline.cluster import Cluster, ClusterOptions, connected
+from mhcln.pipeline.cluster import Cluster, ClusterOptions, Node, connected
 from mhcln.pipeline.feature_batches import Computed, OnBroken
 from mhcln.pipeline.hands import START_SECONDS, Member, Run
 from mhcln.pipeline.worker import About, Order, Worker, package_checksum
@@ -23,6 +23,7 @@ from mhcln.storage.partial_features import PartialFeatures
 
 IN_FLIGHT = 2  # batches of a worker: it reads the images of one while the network has the other
 LOOK_SECONDS = 1.0  # between looks for new machines
+NOTICE_SECONDS = 20.0  # after which Ray knows of a lost machine: it looks every 3 s, and believes the fifth silence
 LATE_SECONDS = 30.0  # that the first batch waits for workers that are not there yet, if others are
 FINISH_SECONDS = 10.0  # that batches in hand may take after a signal
 
@@ -173,6 +174,8 @@ class WorkersEngine:
                 run.began()
             except _LostError as lost:
                 self._lose(run, member, str(lost))
+                if self._is_gone(member.node):
+                    continue
                 problem = f"worker on {member.node.host}: it cannot start ({lost}); see Ray's logs there"
             except UserError as error:
                 self._lose(run, member, str(error))
@@ -184,6 +187,15 @@ class WorkersEngine:
             if member.node.id not in self._left_out:
                 self._console.warn(f"{problem}; going on without that machine")
             self._left_out.add(member.node.id)
+
+    def _is_gone(self, node: Node) -> bool:
+        """Return whether a machine on which a worker could not start is lost, which Ray may notice only later."""
+        limit = time.monotonic() + NOTICE_SECONDS
+        while any(each.id == node.id for each in self._cluster.nodes()):
+            if time.monotonic() > limit:
+                return False
+            time.sleep(LOOK_SECONDS)
+        return True
 
     def _hand_out(self, run: Run) -> None:
         while run.waiting:

@@ -19,7 +19,7 @@ from mhcln.demo.scenes import draw_scene
 from mhcln.hamming.ordered import quantise
 from mhcln.pipeline.additions import laid_out
 from mhcln.pipeline.search import add_images
-from mhcln.storage import formats, runs
+from mhcln.storage import formats, layout, runs
 from mhcln.storage.archive import load_archive
 from mhcln.storage.features import read_features, write_features
 from mhcln.storage.features_file import Features
@@ -143,6 +143,7 @@ def test_added_images_are_found(pipeline, ask, run_script, tmp_path, run):
     assert len(load_archive(run, "test", run.codes.class_names)) == 16  # added images are no test images
     evaluated = ask("--interval=4", "--k=5")
     assert "each compared with 15 test images" in evaluated.stdout
+    shutil.rmtree(run.folder / layout.ARCHIVES)  # other tests count the images of this run
 
 
 @pytest.mark.parametrize(
