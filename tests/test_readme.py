@@ -38,7 +38,7 @@ def anchors(text: str) -> set[str]:
 
 
 def test_the_front_page_is_short():
-    assert len(README.splitlines()) <= 230
+    assert len(README.splitlines()) <= 200
 
 
 def test_the_four_published_commands_are_there():

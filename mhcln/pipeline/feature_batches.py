@@ -76,34 +76,12 @@ class ThisProcess:
     """The engine of one process: threads read images ahead of the network, one saves behind it."""
 
     def __init__(self, backbone: Backbone, console: Console, threads: int = THREADS) -> None:
-        self.backbone = backbone
-        self.console = console
-        self.threads = threads
-
-    @property
-    def extractor(self) -> str:
-        """The recipe of the backbone."""
-        return self.backbone.extractor
-
-    @property
-    def model_file(self) -> str:
-        """Path of the file of its weights; "" for random ones."""
-        return self.backbone.model_file
-
-    @property
-    def batch_size(self) -> int:
-        """Images per run of the network, if the user does not say it."""
-        return default_batch_size()
-
-    @property
-    def device(self) -> str:
-        """Name of the card, or "CPU"."""
-        return current_device().name
-
-    @property
-    def software(self) -> str:
-        """Versions of what computes beside this package."""
-        return str(versions(current_device()))
+        """Take a backbone that was opened on the device of this process; `threads` read images."""
+        self.backbone, self.console, self.threads = backbone, console, threads
+        self.extractor, self.model_file = backbone.extractor, backbone.model_file
+        self.batch_size = default_batch_size()
+        device = current_device()
+        self.device, self.software = device.name, str(versions(device))
 
     def compute(
         self,

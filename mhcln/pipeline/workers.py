@@ -174,7 +174,7 @@ class WorkersEngine:
                 run.began()
             except _LostError as lost:
                 self._lose(run, member, str(lost))
-                if self._is_gone(member.node):
+                if first and self._is_gone(member.node):
                     continue
                 problem = f"worker on {member.node.host}: it cannot start ({lost}); see Ray's logs there"
             except UserError as error:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mhcln.console import UserError
 from mhcln.storage import formats, layout
-from mhcln.storage.archive_shards import Shard, ShardEntry, read_entries, read_shard
+from mhcln.storage.archive_shards import Shard, ShardEntry, other_maker, read_entries, read_shard
 from mhcln.storage.features_file import no_lonlat
 from mhcln.storage.files import PART
 from mhcln.storage.formats import Addition
@@ -214,13 +214,6 @@ def addition_paths(run_dir: Path) -> list[Path]:
 def read_own_addition(path: Path, run: Run) -> Addition:
     """Read an addition that an earlier version made; raises UserError if it is damaged, or of another model."""
     added = formats.read_addition(path)
-    extractor = run.inputs.extractor
-    if added.bits != run.codes.bits:
-        what = f"codes of {added.bits} bits, those of {run.folder} have {run.codes.bits}"
-    elif added.extractor != extractor:
-        what = f"codes of features of {added.extractor!r}, {run.folder} was trained on {extractor!r}"
-    elif added.model_sha256 != run.files.get(layout.MODEL):
-        what = f"codes of another model than that of {run.folder}"
-    else:
-        return added
-    raise UserError(f"{path} holds {what}; remove it, or add its images again with {layout.ADD}")
+    if problem := other_maker(run, added):
+        raise UserError(f"{path} {problem}; remove it, or add its images again with {layout.ADD}")
+    return added

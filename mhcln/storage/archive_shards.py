@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mhcln.console import UserError
 from mhcln.storage import layout
 from mhcln.storage.files import replacing, sha256_of
+from mhcln.storage.formats import Addition
 from mhcln.storage.npz import map_arrays, write_arrays
 from mhcln.storage.paths import PathTable
 from mhcln.storage.runs import Run
@@ -179,7 +180,7 @@ def read_shard(run: Run, entry: ShardEntry) -> Shard:
         UserError: The file is missing, or is not the one that was written, or holds codes of another model.
     """
     path = run.folder / layout.ARCHIVES / layout.ARCHIVE_SHARDS / entry.file
-    problem = _other_maker(run, entry) or _change(path, entry)
+    problem = other_maker(run, entry) or _change(path, entry)
     if problem:
         images = f"the images of {entry.source!r}" + (f" in {entry.images_dir}" if entry.images_dir else "")
         raise UserError(f"{path} {problem}; add {images} again with {MADE_BY}")
@@ -194,13 +195,13 @@ def read_shard(run: Run, entry: ShardEntry) -> Shard:
     return Shard(**{name: arrays[name] for name in _ARRAYS})
 
 
-def _other_maker(run: Run, entry: ShardEntry) -> str:
-    """Return what is wrong with what made the codes of a shard; "" if it is the run."""
-    if entry.bits != run.codes.bits:
-        return f"holds codes of {entry.bits} bits, those of {run.folder} have {run.codes.bits}"
-    if entry.extractor != (run.inputs.extractor or ""):
-        return f"holds codes of features of {entry.extractor!r}, {run.folder} was trained on {run.inputs.extractor!r}"
-    if entry.model_sha256 != run.files.get(layout.MODEL, ""):
+def other_maker(run: Run, made: ShardEntry | Addition) -> str:
+    """Return which other codes than those of a run these are; "" if bits, backbone and model are the run's."""
+    if made.bits != run.codes.bits:
+        return f"holds codes of {made.bits} bits, those of {run.folder} have {run.codes.bits}"
+    if made.extractor != run.inputs.extractor:
+        return f"holds codes of features of {made.extractor!r}, {run.folder} was trained on {run.inputs.extractor!r}"
+    if made.model_sha256 != run.files.get(layout.MODEL):
         return f"holds codes of another model than that of {run.folder}"
     return ""
 

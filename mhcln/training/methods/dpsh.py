@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mhcln.quiet_tensorflow import tf
 from mhcln.storage.run_record import TrainConfig
 from mhcln.training.methods.method import Iterative, Method
-from mhcln.training.methods.pairs import mean_of, similarity
+from mhcln.training.methods.pairs import distance_to_signs, half_products, mean_of, similarity
 from mhcln.training.methods.shared import ITERATIONS, on_shared_network
 
 WEIGHT = 0.1  # of the quantisation term
@@ -39,9 +39,9 @@ def dpsh_terms(outputs: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         The terms by name.
     """
     same, pairs = similarity(labels)
-    products = tf.matmul(outputs, outputs, transpose_b=True) / 2.0
+    products = half_products(outputs)
     likelihood = mean_of(tf.nn.softplus(products) - same * products, pairs)
-    quantisation = tf.reduce_mean(tf.square(outputs - tf.sign(outputs)))
+    quantisation = distance_to_signs(outputs)
     return {"total": likelihood + WEIGHT * quantisation, "likelihood": likelihood, "quantisation": quantisation}
 
 

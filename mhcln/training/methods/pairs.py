@@ -27,3 +27,13 @@ def mean_of(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
 def squared_distances(outputs: tf.Tensor) -> tf.Tensor:
     """Return the squared Euclidean distances `[b, b]` between outputs `[b, K]`."""
     return tf.reduce_sum(tf.square(outputs[:, None] - outputs[None]), axis=2)
+
+
+def half_products(outputs: tf.Tensor) -> tf.Tensor:
+    """Return half the inner products `[b, b]` of outputs `[b, K]`."""
+    return tf.matmul(outputs, outputs, transpose_b=True) / 2.0
+
+
+def distance_to_signs(outputs: tf.Tensor) -> tf.Tensor:
+    """Return the mean over images and bits of (u - sign u)² of outputs u `[b, K]`."""
+    return tf.reduce_mean(tf.square(outputs - tf.sign(outputs)))
