@@ -84,6 +84,13 @@ def parser() -> cli.Parser:
     add("--precision", choices=recipe.PRECISIONS, default=recipe.PRECISIONS[0], help="of the network")
     add("--views", type=int, choices=recipe.VIEWS, default=1, help="average over this many flips and quarter turns")
     add(
+        "--training_views",
+        type=cli.whole_number(1, recipe.MOST_VIEWS),
+        default=1,
+        metavar="N",
+        help="describe so many of the flips and quarter turns, each apart, to train on (trainer.py --training_views)",
+    )
+    add(
         "--layers",
         type=cli.names,
         default=",".join(recipe.POOL_3),
@@ -134,6 +141,7 @@ def main(flags: argparse.Namespace, console: Console) -> None:
         device=flags.device,
         shard_images=flags.shard_images,
         cluster=ClusterOptions(flags.workers, flags.address, flags.cpus_per_worker),
+        training_views=flags.training_views,
     )
     if flags.hash_with is not None:
         hash_images(flags.hash_with, options, console)

@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 
 from mhcln import cli, device
+from mhcln.backbone.recipe import MOST_VIEWS
 from mhcln.console import Console
 from mhcln.pipeline.train import TrainOptions, train_runs
 from mhcln.storage.run_record import TrainConfig
@@ -73,6 +74,14 @@ def parser() -> cli.Parser:
         type=cli.whole_number(1, MOST_ITERATIONS),
         help="stop after so many looks at the held-back images without a better one; if not given, never",
     )
+    add(
+        "--training_views",
+        type=cli.whole_number(1, MOST_VIEWS),
+        default=1,
+        metavar="N",
+        help="train on so many flips and quarter turns of each training image, which extract_features.py "
+        "--training_views described; test images and queries stay as they are",
+    )
     add("--train_test_split", type=cli.fraction, help="must be that of the split, if given")
     add(
         "--seed",
@@ -108,6 +117,7 @@ def main(flags: argparse.Namespace, console: Console) -> None:
         save_seconds=flags.save_seconds,
         device=flags.device,
         finish=flags.finish,
+        training_views=flags.training_views,
     )
     train_runs(options, console)
 

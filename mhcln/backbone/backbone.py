@@ -69,8 +69,9 @@ class Backbone:
         Its `numpy()` waits until it is there. Until then `images` must stay as they are, if they are an array.
         """
         batch = as_tensor(images)
-        total = self.network(batch)
-        for view in range(1, self.recipe.views):
+        first = self.recipe.turn
+        total = self.network(turned(batch, first))
+        for view in range(first + 1, first + self.recipe.views):
             total += self.network(turned(batch, view))
         return total / self.recipe.views
 
@@ -181,7 +182,15 @@ def _random(options: BackboneOptions) -> Backbone:
 def _recipe(family: str, options: BackboneOptions, sha256: str = "") -> Recipe:
     tiff = options.tiff or ("jpeg" if family == PAPER else "pixels")
     return Recipe(
-        family, options.layers, tiff, options.precision, options.views, sha256, options.random_seed, options.reading
+        family,
+        options.layers,
+        tiff,
+        options.precision,
+        options.views,
+        sha256,
+        options.random_seed,
+        options.reading,
+        options.turn,
     )
 
 

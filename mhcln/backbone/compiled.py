@@ -19,7 +19,7 @@ def turned(images: tf.Tensor, view: int) -> tf.Tensor:
     """
     if view >= 4:
         images = images[:, :, ::-1]
-    return tf.image.rot90(images, view % 4)
+    return tf.image.rot90(images, view % 4) if view % 4 else images
 
 
 def compiled(network: Network, precision: str) -> Callable[[tf.Tensor], tf.Tensor]:

@@ -18,6 +18,7 @@ POOL_3 = ("pool_3",)  # the paper's layer: the mean of the last block over space
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 TIFF_STEPS = ("jpeg", "pixels")
 VIEWS = (1, 8)
+MOST_VIEWS = 8  # quarter turns of an image and of its mirror image
 
 _TIFF_TEXTS = {"jpeg": "jpeg100", "pixels": "pixels"}  # as the extractor string has them
 _TIFF_OF_TEXT = {text: tiff for tiff, text in _TIFF_TEXTS.items()}
@@ -26,7 +27,8 @@ _TEXT = re.compile(
     r"; (?(pretrained)sha256=(?P<sha256>[0-9a-f]{64})|seed=(?P<seed>0|[1-9][0-9]{0,99}))"
     rf"; tiff=(?P<tiff>{'|'.join(_TIFF_OF_TEXT)})"
     rf"; precision=(?P<precision>{'|'.join(PRECISIONS)})"
-    rf"; views=(?P<views>{'|'.join(map(str, VIEWS))})(?P<reading>{SUFFIX.pattern})",
+    rf"; views=(?P<views>{'|'.join(map(str, VIEWS))})(?:(?<=views=1); turn=(?P<turn>[1-7]))?"
+    rf"(?P<reading>{SUFFIX.pattern})",
     re.ASCII,
 )
 
@@ -43,6 +45,7 @@ class BackboneOptions:
         views: Number of flips and quarter turns to average over, one of VIEWS.
         layers: Layers whose means over space are the features, one after another.
         reading: How rasters are read.
+        turn: Which view of an image is taken, 0 to 7, if no mean of several: 0 is the image as it is.
     """
 
     model_dir: Path | None = None
@@ -52,6 +55,7 @@ class BackboneOptions:
     views: int = 1
     layers: tuple[str, ...] = POOL_3
     reading: Reading = AS_THEY_ARE
+    turn: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +73,7 @@ class Recipe:
         sha256: Hex SHA-256 of the file of the weights; "" for random ones.
         seed: Seed of random weights; None for those of a file.
         reading: How rasters are read.
+        turn: Which view of an image is taken, 0 to 7, if no mean of several.
     """
 
     family: str
@@ -79,16 +84,20 @@ class Recipe:
     sha256: str = ""
     seed: int | None = None
     reading: Reading = AS_THEY_ARE
+    turn: int = 0
 
     def __str__(self) -> str:
         weights = f"sha256={self.sha256}" if self.seed is None else f"seed={self.seed}"
         steps = f"tiff={_TIFF_TEXTS[self.tiff]}; precision={self.precision}; views={self.views}"
+        steps += f"; turn={self.turn}" if self.turn else ""
         return f"{self.family} {'+'.join(self.layers)}; {weights}; {steps}{self.reading}"
 
     @property
     def options(self) -> BackboneOptions:
         """What opens a backbone of this recipe; where the weights of a file are, it does not say."""
-        return BackboneOptions(None, self.seed, self.tiff, self.precision, self.views, self.layers, self.reading)
+        return BackboneOptions(
+            None, self.seed, self.tiff, self.precision, self.views, self.layers, self.reading, self.turn
+        )
 
     @classmethod
     def parse(cls, text: str) -> Recipe:
@@ -113,4 +122,5 @@ class Recipe:
             sha256=found["sha256"] or "",
             seed=None if found["seed"] is None else int(found["seed"]),
             reading=Reading.of_extractor(found["reading"]),
+            turn=int(found["turn"] or 0),
         )

@@ -45,6 +45,7 @@ class ExtractOptions:
         device: What computes, one of `mhcln.device.CHOICES`.
         shard_images: Images of a shard, if there are more; if None, SHARD_IMAGES where images are computed.
         cluster: Which workers compute; this process if none.
+        training_views: Views of an image that are described, each apart, 1 to 8; 1 is the image as it is.
     """
 
     images_dir: Path
@@ -57,17 +58,31 @@ class ExtractOptions:
     device: str = "auto"
     shard_images: int | None = None
     cluster: ClusterOptions = dataclasses.field(default_factory=ClusterOptions)
+    training_views: int = 1
+
+    def of_view(self, turn: int) -> "ExtractOptions":
+        """Return the extraction of one view of the images, 0 to 7."""
+        if not turn:
+            return self
+        backbone = dataclasses.replace(self.backbone, turn=turn)
+        return dataclasses.replace(self, dump_dir=layout.view_folder(self.dump_dir, turn), backbone=backbone)
 
 
 def extract_features(options: ExtractOptions, console: Console) -> None:
-    """Find the images, open the backbone, and write their features.
+    """Find the images, open the backbone, and write their features; then those of their other views, if asked for.
 
     Raises:
         UserError: There are no images, no such backbone, or images that cannot be read.
     """
+    if options.training_views > 1 and options.backbone.views > 1:
+        raise UserError("--training_views are single views of an image, --views=8 is their mean; leave one of them out")
     scan = find_images(options, console)
-    with opened_engine(options.backbone, options, console) as engine:
-        extract(scan, engine, options, console)
+    for turn in range(options.training_views):
+        if turn:
+            console.say(f"view {turn + 1} of {options.training_views}")
+        view = options.of_view(turn)
+        with opened_engine(view.backbone, view, console) as engine:
+            extract(scan, engine, view, console)
 
 
 def find_images(options: ExtractOptions, console: Console) -> Scan:

@@ -50,6 +50,8 @@ def hash_images(run_dir: Path, options: ExtractOptions, console: Console) -> Non
         )
     if options.shard_images is not None:
         raise UserError("--shard_images is of features, of which --hash_with keeps none; leave one of the two out")
+    if options.training_views > 1:
+        raise UserError("--training_views are to train on, and --hash_with trains nothing; leave one of the two out")
     run = open_run(run_dir)
     scan = find_images(options, console)
     with (

@@ -15,10 +15,11 @@ from mhcln.data.duplicates import equal_across
 from mhcln.device import check_precision, current_device, explained, open_device, tf32, trains_with_xla, versions
 from mhcln.hamming.codes import count_distinct
 from mhcln.pipeline.training_setup import TrainingData, choose_method, codes_of, prepare, solve, trained_network
+from mhcln.pipeline.views import read_views, views_sha256
 from mhcln.quiet_tensorflow import keras
 from mhcln.storage import formats, layout, runs
 from mhcln.storage.checkpoints import Checkpoint, Progress
-from mhcln.storage.features import file_of, read_features
+from mhcln.storage.features import file_of
 from mhcln.storage.features_file import Features, ImageTable
 from mhcln.storage.files import locked, replacing, write_csv
 from mhcln.storage.formats import Activations, Codes, Split
@@ -45,6 +46,7 @@ class TrainOptions:
         save_seconds: Time between two checkpoints.
         device: What to train on, one of `mhcln.device.CHOICES`.
         finish: Whether an interrupted run ends where it stands.
+        training_views: Views of each training image that are trained on, 1 to 8.
     """
 
     dump_dir: Path
@@ -57,6 +59,7 @@ class TrainOptions:
     save_seconds: float = 30
     device: str = "auto"
     finish: bool = False
+    training_views: int = 1
 
 
 def train_runs(options: TrainOptions, console: Console) -> None:
@@ -66,7 +69,7 @@ def train_runs(options: TrainOptions, console: Console) -> None:
         UserError: The options contradict each other, or the images do not allow the training.
     """
     _check_options(options)
-    features = read_features(options.dump_dir)
+    features = read_views(options.dump_dir, options.training_views)
     if features.images.skipped:
         name = file_of(options.dump_dir).name
         console.warn(f"{name} lacks {features.images.skipped} images that could not be read; see skipped.csv")
@@ -196,6 +199,8 @@ def _describe_inputs(data: TrainingData, split: Split) -> RunInputs:
         train_images=len(data.train),
         test_images=len(data.test),
         train_test_duplicates=len(equal_across(data.groups, data.train, data.test)),
+        training_views=len(data.features.views) + 1 if data.features.views else None,
+        views_sha256=views_sha256(data.features),
     )
 
 
@@ -247,9 +252,10 @@ def _train_run(job: _Job, method: Iterative, finish: bool, console: Console) -> 
     if not job.can_go_on and not finish:
         checkpoint.remove()
     last = dict(zip(columns, progress.history[-1], strict=True))
+    of = "views of training images" if job.data.features.views else "training images"
     console.say(
         f"{learner.iteration} iterations in {progress.seconds:.0f} s, loss {last['total']:.4f}, "
-        f"{last['distinct_codes']} distinct codes of {len(learner.labels)} training images -> {folder}"
+        f"{last['distinct_codes']} distinct codes of {len(learner.labels)} {of} -> {folder}"
     )
 
 

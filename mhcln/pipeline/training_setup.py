@@ -53,6 +53,13 @@ class TrainingData:
         """Rows of all images that have codes: those of training, test and database, in storage order."""
         return np.unique(np.concatenate([self.train, self.test, self.database]))
 
+    def training_images(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """Return vectors `[n, d]` and labels `[n]` of images to train on, view by view if there are several."""
+        views = [self.features, *self.features.views]
+        vectors = [view.vectors[rows] for view in views]
+        labels = np.tile(self.features.images.labels[rows], len(views))
+        return (np.concatenate(vectors) if len(views) > 1 else vectors[0]), labels
+
     @functools.cached_property
     def groups(self) -> NDArray[np.int64]:
         """The equal images, as `mhcln.data.duplicates.equal_images` returns them."""
@@ -72,8 +79,8 @@ def choose_method(loss: str, images: ImageTable) -> MethodSpec:
 
 def solve(data: TrainingData, method: ClosedForm, config: TrainConfig) -> keras.Model:
     """Return the network of a method in closed form; raises UserError if the images do not allow it."""
-    labels = _numbered(data.features.images.labels[data.train])
-    return method.solve(config, data.features.vectors[data.train], labels)
+    vectors, labels = data.training_images(data.train)
+    return method.solve(config, vectors, _numbered(labels))
 
 
 def _numbered(labels: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -106,7 +113,7 @@ def prepare(
     elif len(data.validation):
         console.say(f"{len(data.validation)} validation images of the split have no use without --validate=0.1")
     _check_batch(config.batch_size, len(rows))
-    training_vectors, labels = vectors[rows], images.labels[rows]
+    training_vectors, labels = data.training_images(rows)
     _warn_of_images(training_vectors, labels, images.class_names, method.needs_pairs, console)
     labels = _numbered(labels)
     built = method.build(config, labels, vectors.shape[1])

@@ -43,7 +43,7 @@ _LINK_PLACE = "<!-- browse -->"
 RADII = 10  # the table of radii has 0 to 10, and the largest
 SETUP = (  # keys of results.json
     *("extractor", "split_rule", "split_ratio", "split_seed", "contaminated", "train_test_duplicates"),
-    *("loss", "alpha", "batch_size"),
+    *("training_views", "loss", "alpha", "batch_size"),
     *("iterations", "iterations_done", "seed", "precision", "training_seconds", "tensorflow", "device", "codes_sha256"),
 )
 

@@ -12,7 +12,7 @@ CLEAN, UNKNOWN, CONTAMINATED, PUBLISHED = "clean", "unknown", "CONTAMINATED", "a
 # what the table varies.
 _SAME = (
     *("dataset", "loss", "extractor", "split_rule", "split_ratio", "iterations", "iterations_done", "batch_size"),
-    *("alpha", "precision"),
+    *("alpha", "precision", "training_views"),
 )
 CSV_COLUMNS = ("dataset", "method", "split", "bits", "metric", "mean", "std", "count", "setup")
 
@@ -122,6 +122,8 @@ def _note(results: Results) -> str:
         parts.append("some test images are equal to training images")
     if inputs.split_ratio:
         parts.append(f"{inputs.split_ratio:.0%} train ({inputs.split_rule})")
+    if inputs.training_views:
+        parts.append(f"{inputs.training_views} views of each training image")
     if config:
         done = f"{results.iterations_done:,} of " if results.iterations_done is not None else ""
         parts += [f"{done}{config.iterations:,} iterations"] if config.iterations else ["closed form"]

@@ -94,11 +94,13 @@ class Features:
         images: Whose they are, row by row.
         sha256: Hex SHA-256 of the file that they were read from, of the list of shards, which has the SHA-256 of each;
             "" if they were not read.
+        views: Features of the same images in other views, which are trained on beside these.
     """
 
     vectors: Vectors
     images: ImageTable
     sha256: str = ""
+    views: tuple["Features", ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

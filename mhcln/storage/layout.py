@@ -3,6 +3,7 @@
 dump_dir/
   features.npz, skipped.csv, extract.part/     extract_features.py
   features.json, features/part-00000.npz, ...  in place of features.npz where there are many images
+  views/1/, views/2/, ...                      the same of the images turned, to train on
   split.npz, split_seed<s>.npz                 dataset_generator.py
   K32/                                         trainer.py, one folder per run
     run.json, model.keras, history.csv, codes.npz, activations.npz, checkpoints/
@@ -36,6 +37,7 @@ FEATURES_LIST = "features.json"
 SHARDS = "features"
 SKIPPED = "skipped.csv"
 PARTIAL_FEATURES = "extract.part"
+VIEWS = "views"
 SPLIT = "split.npz"
 
 RUN = "run.json"
@@ -74,7 +76,7 @@ _OF_A_RUN = {
     BROWSE,
     BROWSE_PAGE,
 }
-_OWN = {FEATURES, FEATURES_LIST, SHARDS, SKIPPED, PARTIAL_FEATURES, SPLIT, TABLE, TABLE_CSV} | _OF_A_RUN
+_OWN = {FEATURES, FEATURES_LIST, SHARDS, SKIPPED, PARTIAL_FEATURES, VIEWS, SPLIT, TABLE, TABLE_CSV} | _OF_A_RUN
 _SPLITS = "split_seed*.npz"
 LONGEST_NAME = 255  # bytes of a name in every usual file system (POSIX NAME_MAX)
 _LONGEST_STEM = 200  # bytes of a name to which a number, an ending and the mark of an unfinished file are added
@@ -109,6 +111,11 @@ def stem(name: str) -> str:
     kept = "".join(letter if is_printable(letter) and letter not in "/\\" else "_" for letter in name)
     cut = kept.encode()[:_LONGEST_STEM].decode(errors="ignore")
     return "_" + cut[1:] if cut.startswith(".") else cut or "_"
+
+
+def view_folder(dump_dir: Path, turn: int) -> Path:
+    """Return the folder of the features of all images in one of their other views, 1 to 7."""
+    return dump_dir / VIEWS / str(turn)
 
 
 def split_path(dump_dir: Path, seed: int) -> Path:

@@ -40,7 +40,12 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RunInputs:
-    """The data that a run was trained on, and where it lay. A value is None if nothing says it."""
+    """The data that a run was trained on, and where it lay. A value is None if nothing says it.
+
+    Attributes:
+        training_views: Views of each training image; None for the image alone.
+        views_sha256: SHA-256 of the SHA-256 of the features of each view but the first, one after another.
+    """
 
     dataset: str | None = None
     images_dir: str | None = None
@@ -57,6 +62,8 @@ class RunInputs:
     train_images: int | None = None
     test_images: int | None = None
     train_test_duplicates: int | None = None
+    training_views: int | None = None
+    views_sha256: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +128,8 @@ class RunRecord:
         Args:
             open_ended: Whether the checkpoints are also those of a run of more iterations.
         """
-        content = {**self.configuration(), "draws": DRAWS}
+        content = {name: value for name, value in self.configuration().items() if value is not None}
+        content["draws"] = DRAWS
         if open_ended:
             del content["iterations"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

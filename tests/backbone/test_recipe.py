@@ -24,10 +24,14 @@ WRITTEN = {
     "random-inception-v3 pool_3; seed=7; tiff=pixels; precision=float16; views=1": Recipe(
         RANDOM, POOL_3, "pixels", "float16", 1, seed=7
     ),
+    "random-inception-v3 pool_3; seed=0; tiff=pixels; precision=float32; views=1; turn=7": Recipe(
+        RANDOM, POOL_3, "pixels", "float32", 1, seed=0, turn=7
+    ),
 }
+NAMES = ["graph", "keras", "random", "turned"]
 
 
-@pytest.mark.parametrize(("text", "recipe"), WRITTEN.items(), ids=["graph", "keras", "random"])
+@pytest.mark.parametrize(("text", "recipe"), WRITTEN.items(), ids=NAMES)
 def test_the_extractor_string_is_that_of_earlier_versions(text, recipe):
     assert str(recipe) == text
     assert Recipe.parse(text) == recipe
@@ -51,7 +55,7 @@ def test_every_recipe_is_read_back_from_its_string(recipe):
     assert Recipe.parse(str(recipe)) == recipe
 
 
-@pytest.mark.parametrize("text", WRITTEN, ids=["graph", "keras", "random"])
+@pytest.mark.parametrize("text", WRITTEN, ids=NAMES)
 @given(place=st.integers(0, 200), replacement=st.text(max_size=2), cut=st.integers(0, 3))
 def test_a_changed_string_is_refused_or_is_that_of_another_recipe(text, place, replacement, cut):
     changed = text[:place] + replacement + text[place + cut :]
@@ -74,6 +78,9 @@ def test_a_changed_string_is_refused_or_is_that_of_another_recipe(text, place, r
         f"inception-2015-12-05 pool_3; sha256={DIGEST}; tiff=gif; precision=float32; views=1",
         f"inception-2015-12-05; sha256={DIGEST}; tiff=jpeg100; precision=float32; views=1",
         f"resnet50 pool_3; sha256={DIGEST}; tiff=jpeg100; precision=float32; views=1",
+        "random-inception-v3 pool_3; seed=0; tiff=pixels; precision=float32; views=1; turn=0",
+        "random-inception-v3 pool_3; seed=0; tiff=pixels; precision=float32; views=1; turn=8",
+        "random-inception-v3 pool_3; seed=0; tiff=pixels; precision=float32; views=8; turn=1",
         "random-inception-v3 pool_3; seed=x; tiff=pixels; precision=float32; views=1",
         f"random-inception-v3 pool_3; seed={'9' * 5000}; tiff=pixels; precision=float32; views=1",
         "random-inception-v3 pool_3; seed=٧; tiff=pixels; precision=float32; views=1",
@@ -100,7 +107,7 @@ RASTERS = {
 }
 
 
-@pytest.mark.parametrize("text", WRITTEN, ids=["graph", "keras", "random"])
+@pytest.mark.parametrize("text", WRITTEN, ids=NAMES)
 @pytest.mark.parametrize("end", RASTERS)
 def test_how_rasters_are_read_ends_the_string_only_if_it_was_said(text, end):
     recipe = dataclasses.replace(WRITTEN[text], reading=RASTERS[end])

@@ -1,0 +1,144 @@
+"""Views of the images to train on: how they are described, what is learned from them, and which are refused."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+from conftest import RecordingConsole
+from factories import draw_images, separable_features, write_training_inputs
+
+import extract_features
+import mhcln
+import trainer
+from mhcln.backbone.backbone import open_backbone
+from mhcln.backbone.compiled import turned
+from mhcln.backbone.recipe import BackboneOptions
+from mhcln.console import UserError
+from mhcln.pipeline.training_setup import TrainingData
+from mhcln.pipeline.views import read_views
+from mhcln.quiet_tensorflow import tf
+from mhcln.storage import formats, runs
+from mhcln.storage.features import read_features, write_features
+from mhcln.storage.results import read_results
+
+EXTRACTOR = "random-inception-v3 pool_3; seed=0; tiff=pixels; precision=float32; views=1"
+
+
+def run_here(script, *flags) -> RecordingConsole:
+    console = RecordingConsole()
+    script.main(script.parser().parse_args([str(flag) for flag in flags]), console)
+    return console
+
+
+def write_views(dump_dir, count: int = 3) -> None:
+    """Features of classes and a split, and the same features with noise as other views."""
+    features = separable_features()
+    images = dataclasses.replace(features.images, extractor=EXTRACTOR)
+    write_training_inputs(dump_dir, dataclasses.replace(features, images=images))
+    for turn in range(1, count):
+        noise = np.random.default_rng(turn).normal(scale=0.3, size=features.vectors.shape).astype(np.float32)
+        view = dataclasses.replace(images, extractor=f"{EXTRACTOR}; turn={turn}")
+        folder = dump_dir / "views" / str(turn)
+        folder.mkdir(parents=True)
+        write_features(folder, dataclasses.replace(features, vectors=features.vectors + noise, images=view))
+
+
+@pytest.fixture
+def dump_dir(tmp_path):
+    write_views(tmp_path)
+    return tmp_path
+
+
+def test_each_view_is_what_the_network_makes_of_the_image_turned(tmp_path, model_dir):
+    images_dir = tmp_path / "images"
+    (images_dir / "class").mkdir(parents=True)
+    for path in draw_images(images_dir, 5):
+        path.rename(images_dir / "class" / path.name)
+    flags = ("--model_dir", model_dir, "--images_dir", images_dir, "--tiff=pixels", "--dump_dir")
+    run_here(extract_features, *flags, tmp_path / "one")
+    run_here(extract_features, *flags, tmp_path / "views", "--training_views=8")
+    one, eight = tmp_path / "one/features.npz", tmp_path / "views/features.npz"
+    assert one.read_bytes() == eight.read_bytes()
+    run_here(extract_features, *flags, tmp_path / "mean", "--views=8")
+    views = read_views(tmp_path / "views", 8)
+    vectors = np.array([views.vectors, *(view.vectors for view in views.views)])
+    np.testing.assert_allclose(vectors.mean(0), read_features(tmp_path / "mean").vectors, rtol=1e-4, atol=1e-6)
+    assert len(np.unique(vectors.round(4), axis=0)) == 8
+    again = run_here(extract_features, *flags, tmp_path / "views", "--training_views=2")
+    assert sum("nothing to do" in line for line in again.said) == 2
+
+
+@pytest.mark.parametrize("turn", [0, 3, 6])
+def test_a_backbone_of_one_view_turns_what_it_is_given(model_dir, console, turn):
+    plain = open_backbone(BackboneOptions(model_dir), console)
+    other = open_backbone(BackboneOptions(model_dir, turn=turn), console)
+    images = np.random.default_rng(0).uniform(0, 255, (2, *plain.scaling.size, 3)).astype(np.float32)
+    assert (other.features(images) == plain.features(turned(tf.constant(images), turn).numpy())).all()
+
+
+def test_training_sees_every_view_of_the_training_images_and_no_other(dump_dir):
+    features, split = read_views(dump_dir, 3), formats.read_split(dump_dir / "split.npz")
+    data = TrainingData.of(features, split)
+    vectors, labels = data.training_images(data.train)
+    parts = [each.vectors[data.train] for each in (features, *features.views)]
+    assert (vectors == np.concatenate(parts)).all()
+    assert (labels == np.concatenate([features.images.labels[data.train]] * 3)).all()
+
+
+@pytest.mark.parametrize("flags", [["--loss=sdh"], ["--loss=orthohash", "--ITERS=30"]])
+def test_a_run_names_its_views_and_is_another_than_that_of_one(dump_dir, flags, evaluate):
+    flags = (*flags, "--HASH_BITS=8", "--dump_dir", dump_dir)
+    run_here(trainer, *flags, "--training_views=3", "--run_name=three")
+    run_here(trainer, *flags, "--run_name=one")
+    three, one = (runs.read_run(dump_dir / name) for name in ("three", "one"))
+    assert (three.inputs.training_views, one.inputs.training_views) == (3, None)
+    assert three.inputs.features_sha256 == one.inputs.features_sha256
+    assert three.codes.paths == one.codes.paths
+    hasher = mhcln.Hasher.load(dump_dir / "three")
+    assert (hasher.encode(read_features(dump_dir).vectors) == three.codes.codes).all()
+    with pytest.raises(UserError, match=r"holds another run .*training_views 3 there, None now"):
+        run_here(trainer, *flags, "--run_name=three")
+    assert "done already" in run_here(trainer, *flags, "--training_views=3", "--run_name=three").said[-1]
+    assert evaluate("--k=5", "--interval=0", "--run_name=three", "--dump_dir", dump_dir).returncode == 0
+    assert read_results(dump_dir / "three").inputs.training_views == 3
+
+
+def test_validation_holds_back_all_views_of_an_image(dump_dir):
+    flags = ("--loss=orthohash", "--ITERS=30", "--HASH_BITS=8", "--validate=0.3", "--dump_dir", dump_dir)
+    console = run_here(trainer, *flags, "--training_views=3")
+    assert any("of 48 views of training images" in line for line in console.said)  # 24 train, of which 8 are held back
+
+
+def test_a_changed_view_is_noticed(dump_dir):
+    flags = ("--loss=sdh", "--HASH_BITS=8", "--dump_dir", dump_dir, "--training_views=3")
+    run_here(trainer, *flags)
+    view = read_features(dump_dir / "views/2")
+    write_features(dump_dir / "views/2", dataclasses.replace(view, vectors=view.vectors * 2))
+    with pytest.raises(UserError, match=r"holds another run .*views_sha256"):
+        run_here(trainer, *flags)
+
+
+def test_views_that_do_not_fit_are_refused(dump_dir):
+    flags = ("--loss=sdh", "--HASH_BITS=8", "--dump_dir", dump_dir)
+    with pytest.raises(
+        UserError, match=r"views/3 has no features of that view; make them with extract_features.py --t"
+    ):
+        run_here(trainer, *flags, "--training_views=4")
+    shutil.copytree(dump_dir / "views/1", dump_dir / "views/3")
+    with pytest.raises(UserError, match=r"views/3 was made by '.*turn=1', not by '.*turn=3'"):
+        run_here(trainer, *flags, "--training_views=4")
+    view = read_features(dump_dir / "views/2")
+    less = dataclasses.replace(view, images=view.images.part(slice(1, None)), vectors=view.vectors[1:])
+    write_features(dump_dir / "views/2", less)
+    with pytest.raises(UserError, match="is of other images than"):
+        run_here(trainer, *flags, "--training_views=3")
+
+
+@pytest.mark.parametrize("more", [["--views=8"], ["--hash_with=here/K32"]])
+def test_flags_that_contradict_views_are_refused(tmp_path, more):
+    (tmp_path / "here/K32").mkdir(parents=True)
+    (tmp_path / "here/K32/codes.npz").touch()
+    more = [flag.replace("here", str(tmp_path / "here")) for flag in more]
+    with pytest.raises(UserError, match=r"--training_views are .* leave one of"):
+        run_here(extract_features, "--images_dir", tmp_path, "--dump_dir", tmp_path, "--training_views=2", *more)
