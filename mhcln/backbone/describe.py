@@ -26,7 +26,7 @@ IN_FLIGHT_ON_GPU = 2  # the second batch is on the card when the first is done
 
 
 @dataclasses.dataclass(frozen=True)
-class Described:
+class DescribedBatch:
     """Features of a batch.
 
     Attributes:
@@ -78,7 +78,7 @@ def describe(
     return np.concatenate([part.features for part in parts]), problems
 
 
-def described(batches: Iterable[Batch], backbone: Backbone, console: Console) -> Iterator[Described]:
+def described(batches: Iterable[Batch], backbone: Backbone, console: Console) -> Iterator[DescribedBatch]:
     """Run the network on batches, the next ones of which start before the features of the first are fetched.
 
     Args:
@@ -106,11 +106,11 @@ def described(batches: Iterable[Batch], backbone: Backbone, console: Console) ->
     yield from (_fetched(network, *each) for each in started)
 
 
-def _fetched(network: _Halving, batch: Batch, parts: list[tf.Tensor]) -> Described:
+def _fetched(network: _Halving, batch: Batch, parts: list[tf.Tensor]) -> DescribedBatch:
     features = network.fetch(batch.images, parts)
     batch.release()  # not earlier: the network reads this memory (`as_tensor`)
     features[[row - batch.rows.start for row in batch.problems]] = 0
-    return Described(batch.rows, features, batch.problems, batch.about)
+    return DescribedBatch(batch.rows, features, batch.problems, batch.about)
 
 
 class _Halving:

@@ -9,7 +9,7 @@ from typing import Any
 
 from mhcln.console import UserError
 from mhcln.data.names import abbreviated, shown
-from mhcln.storage.files import parse_json
+from mhcln.storage.text_files import parse_json
 
 REPO_ROOT = Path(__file__).resolve().parents[2]
 # What the README of the published code trains for; a data set of its own may say otherwise in its dataset.json.

@@ -6,6 +6,7 @@ scripts and the package's front door import this one.
 - `extract`, `feature_batches`, `described`: images to features, batch by batch; those that are there already stay.
 - `feature_writing`: the features of an extraction to one file, or shard by shard.
 - `workers`, `hands`, `worker`, `cluster`: the same batches by several processes, on one machine or on a Ray cluster.
+- `views`: features of the images turned and mirrored, to train on.
 - `split`: features to `split.npz`.
 - `train`, `training_setup`: features and a split to run folders such as `K32/`.
 - `hasher`: a trained run as one object that turns features or images into codes; training in memory.

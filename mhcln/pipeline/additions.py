@@ -11,7 +11,7 @@ from mhcln.console import UserError
 from mhcln.hamming.ordered import LaidOut, lay_out, quantise
 from mhcln.storage import formats
 from mhcln.storage.archive import ArchivePart, addition_name, addition_paths, read_own_addition
-from mhcln.storage.archive_shards import Shard, ShardEntry, read_entries, read_shard, write_entries, write_shard
+from mhcln.storage.archive_shards import ArchiveShard, ShardEntry, read_entries, read_shard, write_entries, write_shard
 from mhcln.storage.formats import Addition
 from mhcln.storage.paths import PathTable
 from mhcln.storage.runs import Run
@@ -204,7 +204,7 @@ class ArchiveWriter:
     def _of_folder(self, images_dir: str) -> list[ShardEntry]:
         return [entry for entry in self._entries if entry.images_dir == images_dir]
 
-    def _readable(self, entry: ShardEntry) -> Shard | None:
+    def _readable(self, entry: ShardEntry) -> ArchiveShard | None:
         try:
             return read_shard(self._run, entry)
         except UserError:
@@ -218,7 +218,7 @@ class ArchiveWriter:
         """Write images as a shard of an addition."""
         parts, paths = lay_out(images.codes, images.levels), PathTable.of(images.paths)
         levels = parts.levels if parts.levels is not None else np.empty((0, self._run.codes.bits), np.uint8)
-        shard = Shard(
+        shard = ArchiveShard(
             *(parts.codes, parts.distinct, parts.first, parts.rows, levels, images.labels.astype(np.int32)),
             *(paths.content, paths.starts, paths.order, images.stamps, images.lonlat),
         )
@@ -226,7 +226,7 @@ class ArchiveWriter:
         return write_shard(self._run, shard, dataclasses.replace(about, first_path=first, last_path=last))
 
 
-def _hashed(entry: ShardEntry, shard: Shard) -> Hashed:
+def _hashed(entry: ShardEntry, shard: ArchiveShard) -> Hashed:
     """Return the images of a shard."""
     parts = LaidOut(shard.codes, shard.distinct, shard.first, shard.rows, shard.levels if len(shard.levels) else None)
     return Hashed(

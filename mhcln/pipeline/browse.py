@@ -18,9 +18,10 @@ from mhcln.reporting.browse import BrowsePage, render
 from mhcln.reporting.sheets import write_sheets
 from mhcln.storage import layout, runs
 from mhcln.storage.archive import Archive, ArchivePart, load_archive
-from mhcln.storage.files import locked, write_text
+from mhcln.storage.files import locked
 from mhcln.storage.results import read_results
 from mhcln.storage.runs import Run
+from mhcln.storage.text_files import write_text
 
 MOST_IMAGES = 1_000_000  # a page of about 80 MB with 32 bits, 120 MB with 64, and 10,000 files of thumbnails
 

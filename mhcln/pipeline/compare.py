@@ -9,8 +9,9 @@ from mhcln.pipeline.evaluate import measure, open_run
 from mhcln.pipeline.outputs import output_folder
 from mhcln.reporting import tables
 from mhcln.storage import layout, runs
-from mhcln.storage.files import locked, write_csv, write_text
+from mhcln.storage.files import locked
 from mhcln.storage.results import Results, read_results
+from mhcln.storage.text_files import write_csv, write_text
 from mhcln.training.methods import METHODS
 
 

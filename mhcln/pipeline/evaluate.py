@@ -20,11 +20,12 @@ from mhcln.reporting.cards import Card
 from mhcln.reporting.pictures import ImageSource, SampledQuery
 from mhcln.storage import layout, runs
 from mhcln.storage.features import is_there, read_image_table
-from mhcln.storage.files import locked, write_csv, write_text
+from mhcln.storage.files import locked
 from mhcln.storage.formats import Codes
 from mhcln.storage.results import Results, write_results
 from mhcln.storage.run_record import RunInputs
 from mhcln.storage.runs import Run
+from mhcln.storage.text_files import write_csv, write_text
 
 
 @dataclasses.dataclass(frozen=True)

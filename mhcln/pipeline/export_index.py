@@ -10,7 +10,8 @@ from mhcln.data import datasets
 from mhcln.pipeline.evaluate import open_run
 from mhcln.storage import runs
 from mhcln.storage.archive import load_archive
-from mhcln.storage.files import locked, replacing, write_csv
+from mhcln.storage.files import locked, replacing
+from mhcln.storage.text_files import write_csv
 
 INDEX = ".faiss"  # ends the name of an index
 IDS = "ids.csv"  # lies beside it

@@ -16,8 +16,9 @@ from mhcln.pipeline.evaluate import open_run
 from mhcln.pipeline.hasher import Hasher
 from mhcln.quiet_tensorflow import keras, tf
 from mhcln.storage import layout, runs
-from mhcln.storage.files import locked, one_line, replacing, write_json
+from mhcln.storage.files import locked, one_line, replacing
 from mhcln.storage.runs import Run
+from mhcln.storage.text_files import write_json
 
 VERSION = re.compile(r"[1-9]\d{0,17}", re.ASCII)  # TensorFlow Serving reads the name of a folder as int64
 ORIGIN = "assets.extra/model.json"  # in that folder, files lie that TensorFlow does not load

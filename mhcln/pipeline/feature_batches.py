@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mhcln.backbone.backbone import Backbone
-from mhcln.backbone.describe import Described, default_batch_size, described, in_flight
+from mhcln.backbone.describe import DescribedBatch, default_batch_size, described, in_flight
 from mhcln.backbone.loader import THREADS, Batch, load_batches
 from mhcln.console import Console, UserError, deferred_signals
 from mhcln.data import remarks
@@ -181,7 +181,7 @@ def _check_scales(found: Findings, scales: dict[str, str], job: ExtractionJob) -
     remarks.check_scales(scales)
 
 
-def _findings(part: Described) -> Findings:
+def _findings(part: DescribedBatch) -> Findings:
     remarked = {row: about.remarks for row, about in part.about.items() if about.remarks}
     places = {row: (about.place.points, about.place.crs) for row, about in part.about.items() if about.place}
     return Findings(_reasons(part.problems), remarked, places)

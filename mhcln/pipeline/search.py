@@ -28,9 +28,10 @@ from mhcln.storage import layout, runs
 from mhcln.storage.archive import Archive, load_archive
 from mhcln.storage.features import FILES
 from mhcln.storage.features_file import Features, ImageTable
-from mhcln.storage.files import locked, write_json, write_text
+from mhcln.storage.files import locked
 from mhcln.storage.mapped import Vectors
 from mhcln.storage.runs import Run
+from mhcln.storage.text_files import write_json, write_text
 
 
 @dataclasses.dataclass(frozen=True)

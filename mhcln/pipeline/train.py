@@ -21,9 +21,10 @@ from mhcln.storage import formats, layout, runs
 from mhcln.storage.checkpoints import Checkpoint, Progress
 from mhcln.storage.features import file_of
 from mhcln.storage.features_file import Features, ImageTable
-from mhcln.storage.files import locked, replacing, write_csv
+from mhcln.storage.files import locked, replacing
 from mhcln.storage.formats import Activations, Codes, Split
 from mhcln.storage.run_record import Outcome, RunInputs, RunRecord, TrainConfig
+from mhcln.storage.text_files import write_csv
 from mhcln.training import loop
 from mhcln.training.learner import activations
 from mhcln.training.methods import METHODS, ClosedForm, Iterative, MethodSpec

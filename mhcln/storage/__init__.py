@@ -3,7 +3,7 @@
 In come dataclasses of arrays and settings, out come files; and back. What the numbers mean is not known here.
 
 - `layout`: names of all files and folders, and which script makes them.
-- `files`: atomic replacement, folder locks, checked reading of `.npz` and `.json`.
+- `files`, `text_files`: atomic replacement, folder locks, checked reading of `.npz`; CSV and JSON.
 - `npz`, `zip_members`: the arrays of a `.npz`, read without trusting what it claims.
 - `keras_file`: the layers and weights of a file of Keras, read without Keras.
 - `source`: a file while it is read: its format, and its content as a checked dataclass.

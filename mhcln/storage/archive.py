@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mhcln.console import UserError
 from mhcln.storage import formats, layout
-from mhcln.storage.archive_shards import Shard, ShardEntry, other_maker, read_entries, read_shard
+from mhcln.storage.archive_shards import ArchiveShard, ShardEntry, other_maker, read_entries, read_shard
 from mhcln.storage.features_file import no_lonlat
 from mhcln.storage.files import PART
 from mhcln.storage.formats import Addition
@@ -44,7 +44,7 @@ class ArchivePart:
     class_names: list[str]
     lonlat: NDArray[np.float64] = dataclasses.field(default_factory=no_lonlat)
     activations: Activations | None = None
-    shard: Shard | None = None
+    shard: ArchiveShard | None = None
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -168,7 +168,7 @@ def _added(run: Run) -> list[ArchivePart]:
     return [part for _, part in sorted(parts, key=lambda part: part[0])]
 
 
-def _part_of_shard(entry: ShardEntry, shard: Shard) -> ArchivePart:
+def _part_of_shard(entry: ShardEntry, shard: ArchiveShard) -> ArchivePart:
     return ArchivePart(
         codes=shard.codes,
         labels=shard.labels,

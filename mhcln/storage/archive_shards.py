@@ -27,7 +27,7 @@ MADE_BY = f"{layout.HASH} or {layout.ADD}"
 
 
 @dataclasses.dataclass(frozen=True)
-class Shard:
+class ArchiveShard:
     """The content of a shard; its arrays are mapped when it was read.
 
     Attributes:
@@ -106,7 +106,7 @@ class ShardEntry:
     changed: int = 0
     sha256: str = ""
 
-    def paths_of(self, shard: Shard) -> PathTable:
+    def paths_of(self, shard: ArchiveShard) -> PathTable:
         """Return the paths of the shard."""
         bounds = self.first_path, self.last_path
         return PathTable.stored(shard.path_bytes, shard.path_starts, shard.path_order, bounds)
@@ -143,7 +143,7 @@ def _files(run: Run) -> list[Path]:
     return list((run.folder / layout.ARCHIVES / layout.ARCHIVE_SHARDS).glob("*.npz"))
 
 
-def write_shard(run: Run, shard: Shard, about: ShardEntry) -> ShardEntry:
+def write_shard(run: Run, shard: ArchiveShard, about: ShardEntry) -> ShardEntry:
     """Write a shard, which belongs to the archive once `write_entries` names it.
 
     Args:
@@ -171,7 +171,7 @@ def write_shard(run: Run, shard: Shard, about: ShardEntry) -> ShardEntry:
     )
 
 
-def read_shard(run: Run, entry: ShardEntry) -> Shard:
+def read_shard(run: Run, entry: ShardEntry) -> ArchiveShard:
     """Map a shard.
 
     Its bytes are trusted if size and time of change are those of its writing, and read and compared otherwise.
@@ -192,7 +192,7 @@ def read_shard(run: Run, entry: ShardEntry) -> Shard:
     source = Source(path, MADE_BY)
     source.require_format(arrays.pop("format", np.array(None)).tolist())
     _require_shapes(source, arrays, entry, run.codes.bits)
-    return Shard(**{name: arrays[name] for name in _ARRAYS})
+    return ArchiveShard(**{name: arrays[name] for name in _ARRAYS})
 
 
 def other_maker(run: Run, made: ShardEntry | Addition) -> str:

@@ -30,7 +30,7 @@ Read = Callable[[NDArray[np.int64]], NDArray[np.float32]]  # the vectors [m, d] 
 
 
 @dataclasses.dataclass(frozen=True)
-class Shard:
+class FeatureShard:
     """An entry of `features.json`.
 
     Attributes:
@@ -52,7 +52,7 @@ class _List:
     shards: list[object]
 
 
-def read_list(path: Path, digest: "hashlib._Hash | None" = None) -> list[Shard]:
+def read_list(path: Path, digest: "hashlib._Hash | None" = None) -> list[FeatureShard]:
     """Read which shards `features.json` lists, at least one.
 
     Args:
@@ -69,7 +69,7 @@ def read_list(path: Path, digest: "hashlib._Hash | None" = None) -> list[Shard]:
         if not isinstance(entry, dict):
             source.require(False, "a shard is not described by an object")
             continue
-        shard = source.parse(Shard, entry, complete=True)
+        shard = source.parse(FeatureShard, entry, complete=True)
         source.require(bool(_FILE.fullmatch(shard.file)), f"it lists {shard.file[:60]!r}")
         source.require(shard.images > 0, f"it lists {shard.images} images of {shard.file}")
         shards.append(shard)
@@ -127,7 +127,7 @@ def first_shard(path: Path) -> Path:
     return path.parent / read_list(path)[0].file
 
 
-def _open(path: Path, shard: Shard) -> tuple[ImageTable, MappedArray]:
+def _open(path: Path, shard: FeatureShard) -> tuple[ImageTable, MappedArray]:
     file = path.parent / shard.file
     source, digest = Source(file, FEATURES_MADE_BY), hashlib.sha256()
     if not file.is_file():
@@ -145,7 +145,7 @@ def _open(path: Path, shard: Shard) -> tuple[ImageTable, MappedArray]:
     return images, vectors
 
 
-def _require_count(path: Path, shard: Shard, images: ImageTable) -> None:
+def _require_count(path: Path, shard: FeatureShard, images: ImageTable) -> None:
     if len(images) != shard.images:
         raise UserError(
             f"{path.parent / shard.file} has {len(images)} images, {path.name} lists {shard.images}; "
@@ -225,7 +225,7 @@ def write_shards(
     for path, rows in _planned(dump_dir, len(images), shard_images):
         if rows.stop > held:
             write_file(path, Features(read(np.arange(rows.start, rows.stop)), images.part(rows)))
-        shards.append(Shard(f"{layout.SHARDS}/{path.name}", rows.stop - rows.start, sha256_of(path)))
+        shards.append(FeatureShard(f"{layout.SHARDS}/{path.name}", rows.stop - rows.start, sha256_of(path)))
         if written:
             written(rows.stop)
     content = _List(len(images), [vars(shard) for shard in shards])

@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mhcln.console import UserError
-from mhcln.storage.files import read_json, read_npz, write_json, write_npz
+from mhcln.storage.files import read_npz, write_npz
 from mhcln.storage.npz import AnyArray
+from mhcln.storage.text_files import read_json, write_json
 
 FORMAT = 1
 OPTIONAL = ("stamps", "lonlat", "float_scale")  # arrays that are not written where there is nothing to say

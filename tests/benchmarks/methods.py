@@ -36,7 +36,7 @@ from tqdm import tqdm
 import mhcln
 from mhcln.quiet_tensorflow import tf
 from mhcln.storage.features_file import Features
-from mhcln.storage.files import write_csv, write_text
+from mhcln.storage.text_files import write_csv, write_text
 from mhcln.training.methods import METHODS, ClosedForm, usual_config
 
 K = 20

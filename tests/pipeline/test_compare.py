@@ -7,7 +7,7 @@ import io
 from factories import write_run
 
 from mhcln.data import datasets
-from mhcln.storage import files
+from mhcln.storage import text_files
 from mhcln.storage.results import read_results, write_results
 
 
@@ -84,6 +84,6 @@ def test_mistakes_with_the_table_are_one_line(tmp_path, evaluate, users_mistake)
     write_run(tmp_path)
     users_mistake(evaluate(*flags, "--run_name=K8"), "--run_name")
     users_mistake(evaluate(*flags, "--k=12"), "K8", "--k=12")
-    files.write_json(tmp_path / "K8/results.json", {"mAP@20": 0.5, "format": 0})
+    text_files.write_json(tmp_path / "K8/results.json", {"mAP@20": 0.5, "format": 0})
     users_mistake(evaluate(*flags, "--k=3"), "results.json", "another format", "eval.py")
     assert not (tmp_path / "table.md").exists()

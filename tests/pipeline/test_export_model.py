@@ -20,8 +20,9 @@ from mhcln.pipeline.export_model import next_version, serving_function
 from mhcln.pipeline.hasher import Hasher, fit
 from mhcln.quiet_tensorflow import tf
 from mhcln.storage import formats, layout, runs
-from mhcln.storage.files import read_json, sha256_of
+from mhcln.storage.files import sha256_of
 from mhcln.storage.run_record import TrainConfig
+from mhcln.storage.text_files import read_json
 from mhcln.training.methods import METHODS, usual_config
 from mhcln.training.network_file import read_network
 

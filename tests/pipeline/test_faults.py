@@ -17,7 +17,8 @@ from faults import failing
 
 from mhcln.console import UserError
 from mhcln.storage.checkpoints import STATE
-from mhcln.storage.files import PART, read_json, read_npz
+from mhcln.storage.files import PART, read_npz
+from mhcln.storage.text_files import read_json
 
 sys.path.insert(0, str(REPO_ROOT))
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES)

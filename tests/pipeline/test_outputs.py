@@ -15,7 +15,7 @@ from conftest import REPO_ROOT
 from factories import write_images, write_run
 
 from mhcln.console import UserError
-from mhcln.storage import files, layout
+from mhcln.storage import layout, text_files
 from mhcln.storage.files import NotWritableError, locked
 from mhcln.storage.results import read_results
 
@@ -154,7 +154,7 @@ def test_a_folder_that_cannot_be_synced_is_no_trouble_but_a_failing_disk_is(tmp_
     monkeypatch.setattr(os, "fsync", sync)
     expected = pytest.raises(OSError, match="Input/output") if number == errno.EIO else contextlib.nullcontext()
     with expected:
-        files.write_text(tmp_path / "x.txt", "x")
+        text_files.write_text(tmp_path / "x.txt", "x")
 
 
 def test_a_reader_that_leaves_early_gets_all_files_written(tmp_path):

@@ -9,8 +9,8 @@ import pytest
 from mhcln.data.datasets import Published
 from mhcln.reporting import tables
 from mhcln.reporting.tables import CLEAN, CONTAMINATED, PUBLISHED, UNKNOWN, Row
-from mhcln.storage.files import write_csv
 from mhcln.storage.results import Results
+from mhcln.storage.text_files import write_csv
 
 METRICS = ["mAP@20"]
 TITLES = {"mhcln": "MHCLN", "orthohash": "OrthoHash"}

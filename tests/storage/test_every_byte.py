@@ -20,7 +20,7 @@ from test_damage import features_of, model_of, plain
 
 from mhcln.console import UserError
 from mhcln.pipeline.additions import ArchiveWriter
-from mhcln.storage import archive, files, formats, layout, results, runs
+from mhcln.storage import archive, files, formats, layout, results, runs, text_files
 from mhcln.storage.checkpoints import STATE, Checkpoint, Progress
 from mhcln.storage.features import read_image_table, write_features
 from mhcln.storage.formats import Activations, Addition
@@ -46,7 +46,7 @@ def dump(tmp_path_factory) -> Path:
     run.mkdir()
     formats.write_codes(run, codes)
     formats.write_activations(run, Activations(np.full((6, 8), 0.25, np.float32), codes.paths))
-    files.write_csv(run / layout.HISTORY, ["iteration", "total"], [[100, "0.25"], [200, "-1e-05"]])
+    text_files.write_csv(run / layout.HISTORY, ["iteration", "total"], [[100, "0.25"], [200, "-1e-05"]])
     shutil.copy(OLD_RUN / layout.MODEL, run)
     record = factories.record(TrainConfig(bits=8), images_dir="/images", extractor="x")
     runs.finish(run, record, record.outcome)

@@ -15,7 +15,7 @@ import pytest
 from conftest import REPO_ROOT
 
 from mhcln.console import UserError
-from mhcln.storage import files, layout, zip_members
+from mhcln.storage import files, layout, text_files, zip_members
 
 ARRAYS = {"codes": np.arange(24, dtype=np.uint8).reshape(6, 4), "paths": np.array(["a/é.tif", "b/x y.jpg"]), "bits": 32}
 
@@ -149,18 +149,18 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_json_comes_back_and_a_changed_digit_is_found(tmp_path):
     path = tmp_path / "r.json"
-    files.write_json(path, {"mAP@20": 0.904, "name": "Größe"})
-    assert files.read_json(path, "maker") == {"mAP@20": 0.904, "name": "Größe"}
+    text_files.write_json(path, {"mAP@20": 0.904, "name": "Größe"})
+    assert text_files.read_json(path, "maker") == {"mAP@20": 0.904, "name": "Größe"}
     path.write_text(path.read_text(encoding="utf-8").replace("0.904", "0.994"), encoding="utf-8")
     with pytest.raises(UserError, match="was changed"):
-        files.read_json(path, "maker")
+        text_files.read_json(path, "maker")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "[" * 100_000, "\xff", '{"a": 1}'])
 def test_json_of_other_programs_is_refused(tmp_path, text):
     (tmp_path / "r.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(UserError, match=r"r\.json .*maker"):
-        files.read_json(tmp_path / "r.json", "maker")
+        text_files.read_json(tmp_path / "r.json", "maker")
 
 
 def test_a_second_writer_is_refused_and_a_dead_one_leaves_no_trace(tmp_path):
@@ -189,11 +189,11 @@ def test_a_path_that_is_not_utf_8_comes_back_from_every_file(tmp_path):
         path.encode()
     files.write_npz(tmp_path / "x.npz", {"paths": np.array([path])})
     assert files.read_npz(tmp_path / "x.npz", "maker")["paths"].tolist() == [path]
-    files.write_json(tmp_path / "x.json", {path: [path, "ü"]})
-    assert files.read_json(tmp_path / "x.json", "maker") == {path: [path, "ü"]}
-    files.write_csv(tmp_path / "x.csv", ["path"], [[path]])
+    text_files.write_json(tmp_path / "x.json", {path: [path, "ü"]})
+    assert text_files.read_json(tmp_path / "x.json", "maker") == {path: [path, "ü"]}
+    text_files.write_csv(tmp_path / "x.csv", ["path"], [[path]])
     assert (tmp_path / "x.csv").read_text(encoding="utf-8") == "path\ncaf\\udce9/1.tif\n"
-    files.write_text(tmp_path / "x.html", f"<p>{path}</p>")
+    text_files.write_text(tmp_path / "x.html", f"<p>{path}</p>")
     assert (tmp_path / "x.html").read_text(encoding="utf-8") == "<p>caf\\udce9/1.tif</p>"
 
 
@@ -201,7 +201,7 @@ def test_text_in_a_csv_file_is_no_formula_and_numbers_are_numbers(tmp_path):
     link = '=HYPERLINK("http://evil","x")'
     formulas = [link, "=1+1", "+1+1", "-1+1", "@SUM(1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "-", "a;=1+1"]
     numbers = [-0.5, "-0.5", "+1e-7", "-inf", np.float32(-2), -3, None, ""]
-    files.write_csv(tmp_path / "x.csv", ["a", "=b"], [*zip(formulas, formulas, strict=True), numbers])
+    text_files.write_csv(tmp_path / "x.csv", ["a", "=b"], [*zip(formulas, formulas, strict=True), numbers])
     text = (tmp_path / "x.csv").read_bytes().decode()
     assert text.startswith('a,"\'=b"\n"\'=HYPERLINK(""http://evil"",""x"")",')
     assert text.endswith("\n-0.5,-0.5,+1e-7,-inf,-2.0,-3,,\n")
@@ -212,7 +212,7 @@ def test_text_in_a_csv_file_is_no_formula_and_numbers_are_numbers(tmp_path):
 
 def test_cells_of_a_csv_file_come_back(tmp_path):
     cells = ["", "a", "a,b", 'a"b', "a;b", "a\nb", "a\rb", " a ", "ü|x", 3, 0.1, "a=b", "a/-b.tif"]
-    files.write_csv(tmp_path / "x.csv", cells, [cells, cells])
+    text_files.write_csv(tmp_path / "x.csv", cells, [cells, cells])
     with (tmp_path / "x.csv").open(newline="", encoding="utf-8") as handle:
         assert list(csv.reader(handle)) == [[str(cell) for cell in cells]] * 3
 

@@ -13,10 +13,11 @@ from mhcln.storage import formats, layout, runs, source
 from mhcln.storage.checkpoints import Checkpoint, Progress
 from mhcln.storage.features import read_features, read_image_table, write_features
 from mhcln.storage.features_file import Features, ImageTable
-from mhcln.storage.files import read_npz, sha256_of, write_json, write_npz
+from mhcln.storage.files import read_npz, sha256_of, write_npz
 from mhcln.storage.formats import Codes, Split
 from mhcln.storage.results import read_results
 from mhcln.storage.run_record import RunRecord, TrainConfig
+from mhcln.storage.text_files import write_json
 
 IMAGES = ImageTable(
     labels=np.array([0, 0, 1], np.int32),

@@ -20,7 +20,7 @@ from mhcln.backbone.graph_file import GraphFile
 from mhcln.console import UserError
 from mhcln.data import datasets
 from mhcln.data.split_lists import split_from_lists
-from mhcln.storage import files, formats, results, runs
+from mhcln.storage import files, formats, results, runs, text_files
 from mhcln.storage.features import read_features
 
 EXAMPLES = int(os.environ.get("MHCLN_FUZZ", "60"))
@@ -163,7 +163,7 @@ def test_results_are_a_value_or_a_line(folder, content):
 @fuzz
 @given(st.dictionaries(TEXT, FINITE, max_size=4))
 def test_records_of_runs_are_a_value_or_a_line(folder, content):
-    files.write_json(folder / "run.json", content)
+    text_files.write_json(folder / "run.json", content)
     value_or_line(runs.read_record, folder)
 
 
