@@ -1,12 +1,23 @@
-"""`extract_features.py --hash_with`: the same codes as by way of features, continued where it was stopped."""
+"""`extract_features.py --hash_with`: the same codes as by way of features, continued where it was stopped.
+
+MHCLN_KILLS says how often the script is killed; the default keeps the test short.
+"""
 
 import dataclasses
+import itertools
+import os
+import random
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import RecordingConsole
+from conftest import REPO_ROOT, RecordingConsole
+from factories import draw_images
 
 import extract_features
 from mhcln.backbone.recipe import BackboneOptions
@@ -68,6 +79,16 @@ def added(dump: Path) -> list[str]:
 
 def paths_in(chips: Path) -> list[str]:
     return sorted(path.relative_to(chips).as_posix() for path in chips.rglob("*.*"))
+
+
+KILLS = int(os.environ.get("MHCLN_KILLS", "2"))
+# the script with parts of 20 images
+SCRIPT = """
+import runpy
+from mhcln.pipeline import hash_images
+hash_images.PART_IMAGES = 20
+runpy.run_path("extract_features.py", run_name="__main__")
+"""
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -141,6 +162,39 @@ def test_it_goes_on_where_it_was_stopped(dump, chips, monkeypatch):
         "10 of 12 images are done",
     ]
     assert added(dump) == paths_in(chips)
+    assert not (dump / layout.PARTIAL_FEATURES).exists()
+
+
+def test_killed_at_random_moments_the_same_command_ends_the_same(dump, pipeline, tmp_path):
+    (tmp_path / "many").mkdir()
+    draw_images(tmp_path / "many", 200)
+    whole = shutil.copytree(pipeline / "dump", tmp_path / "whole")
+
+    def command(place: Path) -> list[str]:
+        flags = ("--unlabelled", "--batch_size=2", f"--images_dir={tmp_path / 'many'}")
+        return [sys.executable, "-c", SCRIPT, f"--hash_with={place / 'K12'}", f"--dump_dir={place}", *flags]
+
+    def written() -> set[Path]:
+        return {*dump.glob(f"{layout.PARTIAL_FEATURES}/batch_*"), *dump.glob(f"K12/{layout.ARCHIVES}/*/*")}
+
+    moments, before, kills = random.Random(0), set(), 0
+    for _ in range(KILLS):
+        process = subprocess.Popen(command(dump), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=REPO_ROOT)
+        while process.poll() is None and not written() - before:
+            time.sleep(0.005)
+        time.sleep(moments.random() * 0.3)
+        process.kill()
+        assert process.communicate()[1] == b""
+        kills += process.returncode == -signal.SIGKILL
+        before = written()
+    assert kills
+    for place in (dump, whole):
+        subprocess.run(command(place), check=True, capture_output=True, cwd=REPO_ROOT)
+    killed, not_killed = archive_of(dump).parts[1:], archive_of(whole).parts[1:]
+    assert sorted(itertools.chain(*(part.paths for part in killed))) == paths_in(tmp_path / "many")
+    for one, other in zip(killed, not_killed, strict=True):
+        assert list(one.paths) == list(other.paths)
+        assert (one.codes == other.codes).all()
     assert not (dump / layout.PARTIAL_FEATURES).exists()
 
 
