@@ -73,7 +73,7 @@ class Backbone:
         total = self.network(turned(batch, first))
         for view in range(first + 1, first + self.recipe.views):
             total += self.network(turned(batch, view))
-        return total / self.recipe.views
+        return total / self.recipe.views if self.recipe.views > 1 else total
 
 
 def open_backbone(options: BackboneOptions, console: Console) -> Backbone:

@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from mhcln.console import UserError
 from mhcln.storage import formats, layout
-from mhcln.storage.archive_shards import ArchiveShard, ShardEntry, other_maker, read_entries, read_shard
+from mhcln.storage.archive_shards import (
+    ArchiveShard,
+    ShardEntry,
+    allow_open_files,
+    other_maker,
+    read_entries,
+    read_shard,
+)
 from mhcln.storage.features_file import no_lonlat
 from mhcln.storage.files import PART
 from mhcln.storage.formats import Addition
@@ -155,6 +162,7 @@ def _added(run: Run) -> list[ArchivePart]:
     """Return what was added to the archive of a run, in the order of the names of the additions."""
     while True:
         entries = read_entries(run)
+        allow_open_files(len(entries))
         try:
             parts = [(entry.source, _part_of_shard(entry, read_shard(run, entry))) for entry in entries]
             break

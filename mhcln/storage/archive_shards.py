@@ -6,6 +6,7 @@ K32/archives/
 """
 
 import dataclasses
+import resource
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from mhcln.storage.source import FORMAT, Source, read_json_content, write_json_c
 from mhcln.storage.zip_members import DamagedError
 
 MADE_BY = f"{layout.HASH} or {layout.ADD}"
+OTHER_FILES = 256  # that a process has open beside shards, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +129,24 @@ def read_entries(run: Run) -> list[ShardEntry]:
     shards = content.get("shards")
     source.require(isinstance(shards, list) and all(isinstance(each, dict) for each in shards), "it names no shards")
     return [source.parse(ShardEntry, each, complete=True) for each in shards]  # type: ignore[attr-defined]
+
+
+def allow_open_files(shards: int) -> None:
+    """Let this process keep so many shards open, as their maps do: the usual limit is 1,024 files.
+
+    Raises:
+        UserError: The system does not allow as many.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = shards + OTHER_FILES
+    if soft == resource.RLIM_INFINITY or wanted <= soft:
+        return
+    if hard != resource.RLIM_INFINITY and wanted > hard:
+        raise UserError(
+            f"the archive has {shards} shards, and this user may open {hard} files at a time; raise that limit "
+            f"(ulimit -Hn) to {wanted}"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def write_entries(run: Run, entries: Sequence[ShardEntry]) -> None:

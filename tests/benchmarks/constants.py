@@ -1,10 +1,12 @@
 """How the constants of sdh were chosen: mAP@20 for each, on splits that no table of results is made of.
 
 python tests/benchmarks/constants.py features.npz [--bits=32]
+python tests/benchmarks/constants.py dump_dir/ --training_views=2,4,8
 
 Splits 100 to 103, 60 % of each class. Each row changes one or two of the constants of `mhcln.training.methods.sdh`; the
 differences from those in use stand beside their paired standard error. A change pays if it is better by more than two
-of these.
+of these. With --training_views the rows are numbers of views of the training images, which extract_features.py
+--training_views has described.
 """
 
 import argparse
@@ -20,6 +22,7 @@ import protocols
 from method_table import METRICS
 
 import mhcln
+from mhcln.pipeline.views import read_views
 from mhcln.training.methods import sdh, usual_config
 
 SPLITS = (100, 101, 102, 103)  # results are of 0 to 4
@@ -52,9 +55,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("features", type=Path)
     parser.add_argument("--bits", type=int, default=32)
+    parser.add_argument("--training_views", type=protocols.numbers, default=[])
     flags = parser.parse_args()
     features = mhcln.read_features(flags.features)
     in_use = measured(features, flags.bits)
+    if flags.training_views:
+        print(f"training views | {' | '.join(METRICS)}")
+        for count in flags.training_views:
+            views = read_views(flags.features, count)
+            print(f"{count} | {compared(measured(views, flags.bits), in_use)}", flush=True)
+        return
     print(f"width | ridge | {' | '.join(METRICS)}")
     for sdh.WIDTH, sdh.RIDGE in itertools.product(WIDTHS, RIDGES):
         print(f"{sdh.WIDTH:g} | {sdh.RIDGE:g} | {compared(measured(features, flags.bits), in_use)}", flush=True)

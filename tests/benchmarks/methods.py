@@ -127,19 +127,16 @@ def compute(runs: list[tuple[Path, Key]], results: dict[Key, Result], flags: arg
             raise
 
 
-def numbers(text: str) -> list[int]:
-    """Parse whole numbers with commas between them."""
-    return [int(part) for part in text.split(",")]
-
-
 def main() -> None:
     """Make the runs that are missing; write the table and the pictures of all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("features", type=Path, nargs="+", help="features files, told apart by their names")
     parser.add_argument("--methods", type=lambda text: text.split(","), default=list(METHODS))
-    parser.add_argument("--bits", type=numbers, default=[16, 24, 32, 64])
-    parser.add_argument("--seeds", type=numbers, default=[0, 1, 2, 3, 4])
-    parser.add_argument("--few", type=numbers, default=[], help="training images of each class, such as 5,10,20")
+    parser.add_argument("--bits", type=protocols.numbers, default=[16, 24, 32, 64])
+    parser.add_argument("--seeds", type=protocols.numbers, default=[0, 1, 2, 3, 4])
+    parser.add_argument(
+        "--few", type=protocols.numbers, default=[], help="training images of each class, such as 5,10,20"
+    )
     parser.add_argument("--unseen", action="store_true", help="ask for classes that were not trained on")
     parser.add_argument("--out", type=Path, default=Path("methods"))
     parser.add_argument("--jobs", type=int, default=2)

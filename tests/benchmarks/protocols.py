@@ -55,3 +55,8 @@ def draw(features: Features, protocol: str, seed: int) -> Split:
 
 def _paths(features: Features, wanted: np.ndarray) -> list[str]:
     return [features.images.paths[row] for row in np.flatnonzero(wanted).tolist()]
+
+
+def numbers(text: str) -> list[int]:
+    """Parse whole numbers with commas between them."""
+    return [int(part) for part in text.split(",")]

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import resource
 import shutil
 from pathlib import Path
 
@@ -87,6 +88,23 @@ def test_images_are_searched_from_shards_as_from_memory(run, monkeypatch):
         assert found.rows.tolist() == expected.tolist()
         assert found.distances.tolist() == distance[expected].tolist()
         assert found.tied == np.count_nonzero(distance == distance[expected[-1]])
+
+
+def test_more_shards_than_open_files_are_allowed_for(run, monkeypatch):
+    monkeypatch.setattr(additions, "SHARD_IMAGES", 1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    here = len(list(Path("/proc/self/fd").iterdir()))
+    add(run, "more", [f"{row:03}.tif" for row in range(60)])
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (here + 20, hard))
+        archive = load_archive(run, "all", run.codes.class_names)
+        assert len(archive.parts) == 61
+        assert archive.path_of(len(archive) - 1) == "059.tif"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 100))
+    with pytest.raises(UserError, match=r"has 60 shards, and this user may open 100 files at a time; raise .* to 316"):
+        load_archive(run, "all", run.codes.class_names)
 
 
 def test_images_of_other_classes_or_without_activations_are_in_shards_of_their_own(run):
