@@ -136,7 +136,9 @@ def _train_one(
     )
     record = RunRecord(inputs, config)
     seed = config.seed if len(options.seeds) > 1 else None
-    folder = options.dump_dir / (options.run_name or layout.run_name(config.bits, config.loss, seed))
+    folder = options.dump_dir / (
+        options.run_name or layout.run_name(config.bits, config.loss, seed, options.training_views)
+    )
     job = _Job(folder, record, data, options.save_seconds, compile_with_xla)
     with locked(folder):
         outcome = runs.find_finished(folder, record, job.can_go_on)

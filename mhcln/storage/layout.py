@@ -128,15 +128,19 @@ def split_paths(dump_dir: Path) -> list[Path]:
     return sorted(dump_dir.glob(_SPLITS))
 
 
-def run_name(bits: int, loss: str, seed: int | None) -> str:
+def run_name(bits: int, loss: str, seed: int | None, views: int = 1) -> str:
     """Return the usual name of a run's folder: K32, with what sets it apart from the paper's one run.
 
     Args:
         bits: Bits of a code.
         loss: Name of the method, as the flag `--loss` takes it.
         seed: Seed of the run if there are several, None for a single run.
+        views: Views of each training image.
     """
-    return f"K{bits}" + (f"_{loss}" if loss != "mhcln" else "") + (f"_seed{seed}" if seed is not None else "")
+    parts = [loss] if loss != "mhcln" else []
+    parts += [f"views{views}"] if views > 1 else []
+    parts += [f"seed{seed}"] if seed is not None else []
+    return "_".join([f"K{bits}", *parts])
 
 
 def run_folders(dump_dir: Path) -> list[Path]:

@@ -113,6 +113,7 @@ def test_validation_holds_back_all_views_of_an_image(dump_dir):
 def test_a_changed_view_is_noticed(dump_dir):
     flags = ("--loss=sdh", "--HASH_BITS=8", "--dump_dir", dump_dir, "--training_views=3")
     run_here(trainer, *flags)
+    assert runs.read_run(dump_dir / "K8_sdh_views3").inputs.training_views == 3
     view = read_features(dump_dir / "views/2")
     write_features(dump_dir / "views/2", dataclasses.replace(view, vectors=view.vectors * 2))
     with pytest.raises(UserError, match=r"holds another run .*views_sha256"):
