@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mhcln.hamming.index import Index as Index
     from mhcln.pipeline.hasher import Hasher as Hasher
     from mhcln.pipeline.hasher import fit as fit
+    from mhcln.pipeline.views import read_views as read_views
     from mhcln.storage.features import read_features as read_features
     from mhcln.storage.run_record import TrainConfig as TrainConfig
 
@@ -36,6 +37,7 @@ _HOMES = {
     "fit": "mhcln.pipeline.hasher",
     "pack": "mhcln.hamming.codes",
     "read_features": "mhcln.storage.features",
+    "read_views": "mhcln.pipeline.views",
     "stratified_split": "mhcln.data.splits",
     "unpack": "mhcln.hamming.codes",
 }
