@@ -7,7 +7,7 @@ from pathlib import Path
 from mhcln.backbone.recipe import Recipe
 from mhcln.console import UserError
 from mhcln.storage import layout
-from mhcln.storage.features import is_there, read_features
+from mhcln.storage.features import file_of, is_there, read_features
 from mhcln.storage.features_file import Features
 
 
@@ -22,23 +22,45 @@ def read_views(dump_dir: str | Path, count: int = 1) -> Features:
         UserError: A file is missing or damaged, or views are of other images or made in another way.
     """
     features = read_features(dump_dir)
-    views = tuple(_read_view(features, Path(dump_dir), turn, count) for turn in range(1, count))
+    if count == 1:
+        return features
+    folder, again = Path(dump_dir), f"{layout.EXTRACT} --training_views={count}"
+    recipe = _recipe(features, file_of(folder), again)
+    views = tuple(_read_view(features, folder, dataclasses.replace(recipe, turn=n), again) for n in range(1, count))
     return dataclasses.replace(features, views=views)
 
 
-def _read_view(features: Features, dump_dir: Path, turn: int, count: int) -> Features:
-    folder, again = layout.view_folder(dump_dir, turn), f"{layout.EXTRACT} --training_views={count}"
+def _recipe(features: Features, file: Path, again: str) -> Recipe:
+    """Return what described the images as they are; raises UserError if that describes no single views."""
+    extractor = features.images.extractor
+    try:
+        recipe = Recipe.parse(extractor)
+    except UserError:
+        made = f"{file} was made by {extractor!r}, which {layout.EXTRACT} does not know"
+        raise UserError(f"{made}; leave --training_views out, or make the features by {again}") from None
+    if recipe.views > 1:
+        raise UserError(
+            f"{file} has means of {recipe.views} views, beside which there are no single ones; leave --training_views "
+            f"out, or make the features again with {again} without --views"
+        )
+    return recipe
+
+
+def _read_view(features: Features, dump_dir: Path, recipe: Recipe, again: str) -> Features:
+    folder = layout.view_folder(dump_dir, recipe.turn)
     if not is_there(folder):
         raise UserError(f"{folder} has no features of that view; make them with {again}")
     view, images = read_features(folder), features.images
-    wanted = str(dataclasses.replace(Recipe.parse(images.extractor), turn=turn))
-    if view.images.extractor != wanted:
+    if view.images.extractor != str(recipe):
         raise UserError(
-            f"{folder} was made by {view.images.extractor!r}, not by {wanted!r}; make it again with {again}"
+            f"{folder} was made by {view.images.extractor!r}, not by {str(recipe)!r}; make it again with {again}"
         )
     same = view.images.paths == images.paths and view.images.stamps.tolist() == images.stamps.tolist()
     if not same or view.vectors.shape != features.vectors.shape:
-        raise UserError(f"{folder} is of other images than {dump_dir}; make both again with {again}")
+        raise UserError(
+            f"{folder} is of other images than {dump_dir}; make both again with {again}, if that finds nothing to do "
+            f"after deleting {folder.parent} and {file_of(dump_dir)}"
+        )
     return view
 
 

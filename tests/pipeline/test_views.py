@@ -136,6 +136,50 @@ def test_views_that_do_not_fit_are_refused(dump_dir):
         run_here(trainer, *flags, "--training_views=3")
 
 
+@pytest.mark.parametrize(
+    ("extractor", "problem"),
+    [
+        ("dinov3 vitb16", r"'dinov3 vitb16', which extract_features.py does not know; leave --training_views out, or"),
+        (EXTRACTOR.replace("views=1", "views=8"), r"has means of 8 views, .* --training_views=3 without --views"),
+    ],
+)
+def test_features_that_have_no_single_views_are_told_of(dump_dir, extractor, problem):
+    features = read_features(dump_dir)
+    images = dataclasses.replace(features.images, extractor=extractor)
+    write_features(dump_dir, dataclasses.replace(features, images=images))
+    with pytest.raises(UserError, match=problem):
+        run_here(trainer, "--loss=sdh", "--HASH_BITS=8", "--dump_dir", dump_dir, "--training_views=3")
+
+
+def test_what_a_message_about_other_images_advises_helps(tmp_path, model_dir):
+    (tmp_path / "images/class").mkdir(parents=True)
+    draw_images(tmp_path / "images/class", 2)
+    flags = ("--model_dir", model_dir, "--images_dir", tmp_path / "images", "--dump_dir", tmp_path)
+    run_here(extract_features, *flags, "--training_views=2")
+    features = read_features(tmp_path)
+    unstamped = dataclasses.replace(features.images, stamps=features.images.stamps[:0])  # as earlier versions wrote it
+    write_features(tmp_path, dataclasses.replace(features, images=unstamped))
+    run_here(extract_features, *flags, "--training_views=2")
+    with pytest.raises(UserError, match=r"if that finds nothing to do after deleting .*/views and .*/features\.npz"):
+        read_views(tmp_path, 2)
+    (tmp_path / "features.npz").unlink()
+    shutil.rmtree(tmp_path / "views")
+    run_here(extract_features, *flags, "--training_views=2")
+    assert len(read_views(tmp_path, 2).views) == 1
+
+
+def test_views_may_be_in_shards(dump_dir):
+    whole, split = read_views(dump_dir, 3), formats.read_split(dump_dir / "split.npz")
+    for folder in (dump_dir, dump_dir / "views/1"):
+        write_features(folder, read_features(folder), shard_images=7)
+        (folder / "features.npz").unlink(missing_ok=True)
+    data = TrainingData.of(read_views(dump_dir, 3), split)
+    vectors, labels = TrainingData.of(whole, split).training_images(data.train)
+    found = data.training_images(data.train)
+    assert (found[0] == vectors).all()
+    assert (found[1] == labels).all()
+
+
 @pytest.mark.parametrize("more", [["--views=8"], ["--hash_with=here/K32"]])
 def test_flags_that_contradict_views_are_refused(tmp_path, more):
     (tmp_path / "here/K32").mkdir(parents=True)
