@@ -55,10 +55,13 @@ class TrainingData:
 
     def training_images(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """Return vectors `[n, d]` and labels `[n]` of images to train on, view by view if there are several."""
-        views = [self.features, *self.features.views]
-        vectors = [view.vectors[rows] for view in views]
-        labels = np.tile(self.features.images.labels[rows], len(views))
-        return (np.concatenate(vectors) if len(views) > 1 else vectors[0]), labels
+        views, labels = [self.features, *self.features.views], self.features.images.labels[rows]
+        if len(views) == 1:
+            return self.features.vectors[rows], labels
+        vectors = np.empty((len(views), len(rows), self.features.vectors.shape[1]), np.float32)
+        for number, view in enumerate(views):  # one after another: the parts and their whole would be twice as large
+            vectors[number] = view.vectors[rows]
+        return vectors.reshape(-1, vectors.shape[-1]), np.tile(labels, len(views))
 
     @functools.cached_property
     def groups(self) -> NDArray[np.int64]:
