@@ -141,12 +141,13 @@ def allow_open_files(shards: int) -> None:
     wanted = shards + OTHER_FILES
     if soft == resource.RLIM_INFINITY or wanted <= soft:
         return
-    if hard != resource.RLIM_INFINITY and wanted > hard:
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except ValueError:  # above the hard limit; macOS has another one, whatever that is
         raise UserError(
-            f"the archive has {shards} shards, and this user may open {hard} files at a time; raise that limit "
-            f"(ulimit -Hn) to {wanted}"
-        )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            f"the archive has {shards} shards, each an open file, and this process may not open {wanted} files at a "
+            "time; raise that limit (ulimit -Hn, on macOS kern.maxfilesperproc)"
+        ) from None
 
 
 def write_entries(run: Run, entries: Sequence[ShardEntry]) -> None:
