@@ -151,7 +151,7 @@ def _init(ray: Any, options: ClusterOptions) -> None:  # noqa: ANN401, the modul
 def _ray() -> Any:  # noqa: ANN401, a module
     """Return Ray, told to say nothing: what happens to workers is said by the driver."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # measures of itself, which nobody reads here, took 4 % of two cores
+    # measures of itself, which nobody reads here; what they cost stands in tests/benchmarks/README.md
     os.environ.setdefault("RAY_enable_metrics_collection", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")  # else 15: workers started here are what this process would be
     try:
