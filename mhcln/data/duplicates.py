@@ -89,6 +89,15 @@ def equal_across(groups: Rows, train: Rows, test: Rows) -> list[tuple[int, int]]
     return [(row, trained[group]) for row, group in pairs if group in trained]
 
 
+def found_among(vectors: Vectors, others: Vectors) -> NDArray[np.bool_]:
+    """Return `[n]`, which of the features `[n, d]` are bit by bit among those of other images `[m, d]`.
+
+    Others that are all the same tell none apart, and are not used.
+    """
+    known = set(_digests(others))
+    return np.array([len(known) > 1 and digest in known for digest in _digests(vectors)], bool)
+
+
 def keep_together(
     draw: Mapping[int, tuple[Rows, int]], labels: Labels, groups: Rows, training: bool
 ) -> NDArray[np.bool_]:

@@ -82,7 +82,8 @@ def extract_features(options: ExtractOptions, console: Console) -> None:
         if turn:
             console.say(f"view {turn + 1} of {options.training_views}")
         view = options.of_view(turn)
-        with opened_engine(view.backbone, view, console) as engine:
+        alone = locked(options.dump_dir) if turn else contextlib.nullcontext()  # `extract` locks that of the view
+        with alone, opened_engine(view.backbone, view, console) as engine:
             extract(scan, engine, view, console)
 
 

@@ -104,6 +104,9 @@ class _Hashing:
         stamp_of = dict(zip(job.paths, map(tuple, job.stamps.tolist()), strict=True))
         there = self._writer.unchanged(self._images_dir, stamp_of)
         missing = [row for row, path in enumerate(job.paths) if path not in there]
+        left = PartialFeatures(self._options.dump_dir, job)
+        if not there.isdisjoint(left.begun()):  # killed after a part was added, before its features were dropped
+            left.remove()
         if there:
             self._console.say(f"{len(there):,} of {len(job.paths):,} images are in the archive already")
         for start in range(0, len(missing), PART_IMAGES):

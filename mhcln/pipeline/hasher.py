@@ -14,7 +14,6 @@ from mhcln.backbone.describe import describe
 from mhcln.backbone.recipe import Recipe
 from mhcln.console import Console, Quiet, UserError
 from mhcln.data import splits
-from mhcln.data.duplicates import equal_across
 from mhcln.device import check_precision, tf32, trains_with_xla
 from mhcln.hamming.codes import binarise, pack
 from mhcln.pipeline.training_setup import TrainingData, choose_method, codes_of, prepare, solve, trained_network
@@ -164,8 +163,8 @@ def fit(features: Features, split: Split, config: TrainConfig, console: Console 
     console = console or Quiet()
     splits.check(split, features.images.paths, Path("split"))
     data, images = TrainingData.of(features, split), features.images
-    if pairs := equal_across(data.groups, data.train, data.test):
-        console.warn(f"{len(pairs)} of {len(data.test)} test images are equal to training images")
+    if data.test_duplicates:
+        console.warn(f"{data.test_duplicates} of {len(data.test)} test images are equal to training images")
     method = choose_method(config.loss, images)
     network = solve(data, method, config) if isinstance(method, ClosedForm) else _train(data, method, config, console)
     return Hasher(network, images.extractor, images.model_file)

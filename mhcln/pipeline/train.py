@@ -11,7 +11,6 @@ import numpy as np
 
 from mhcln.console import Console, UserError
 from mhcln.data import datasets, splits
-from mhcln.data.duplicates import equal_across
 from mhcln.device import check_precision, current_device, explained, open_device, tf32, trains_with_xla, versions
 from mhcln.hamming.codes import count_distinct
 from mhcln.pipeline.training_setup import TrainingData, choose_method, codes_of, prepare, solve, trained_network
@@ -150,7 +149,7 @@ def _train_one(
         if isinstance(method, ClosedForm):
             if options.finish:
                 raise UserError(_NOTHING_TO_FINISH.format(folder))
-            with explained("fewer training images", console):
+            with explained(f"fewer {'--training_views' if options.training_views > 1 else 'training images'}", console):
                 _solve_run(job, method, console)
         else:
             with explained("a smaller --BATCH_SIZE", console):
@@ -201,7 +200,7 @@ def _describe_inputs(data: TrainingData, split: Split) -> RunInputs:
         split_seed=split.seed,
         train_images=len(data.train),
         test_images=len(data.test),
-        train_test_duplicates=len(equal_across(data.groups, data.train, data.test)),
+        train_test_duplicates=data.test_duplicates,
         training_views=len(data.features.views) + 1 if data.features.views else None,
         views_sha256=views_sha256(data.features),
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mhcln.console import Console, UserError
 from mhcln.data import splits
-from mhcln.data.duplicates import equal_images
+from mhcln.data.duplicates import equal_across, equal_images, found_among
 from mhcln.hamming.codes import binarise, pack
 from mhcln.quiet_tensorflow import keras
 from mhcln.storage.features_file import Features, ImageTable
@@ -67,6 +67,16 @@ class TrainingData:
     def groups(self) -> NDArray[np.int64]:
         """The equal images, as `mhcln.data.duplicates.equal_images` returns them."""
         return equal_images(self.features.vectors, self.features.images.paths)
+
+    @functools.cached_property
+    def test_duplicates(self) -> int:
+        """Number of test images that are equal to a training image, or to a view of one that is trained on."""
+        found = {row for row, _ in equal_across(self.groups, self.train, self.test)}
+        alone = self.test[~np.isin(self.test, self.train)]
+        tested = self.features.vectors[alone]
+        for view in self.features.views:
+            found.update(alone[found_among(tested, view.vectors[self.train])].tolist())
+        return len(found)
 
 
 def choose_method(loss: str, images: ImageTable) -> MethodSpec:

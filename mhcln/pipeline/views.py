@@ -15,7 +15,7 @@ def read_views(dump_dir: str | Path, count: int = 1) -> Features:
     """Read the features of a dump folder and, to train on, those of other views of the same images.
 
     Args:
-        dump_dir: The folder.
+        dump_dir: The folder, or a file of features in it.
         count: Views of an image, 1 to 8; 1 is the image as it is.
 
     Raises:
@@ -24,8 +24,9 @@ def read_views(dump_dir: str | Path, count: int = 1) -> Features:
     features = read_features(dump_dir)
     if count == 1:
         return features
-    folder, again = Path(dump_dir), f"{layout.EXTRACT} --training_views={count}"
-    recipe = _recipe(features, file_of(folder), again)
+    file = file_of(Path(dump_dir))
+    folder, again = file.parent, f"{layout.EXTRACT} --training_views={count}"
+    recipe = _recipe(features, file, again)
     views = tuple(_read_view(features, folder, dataclasses.replace(recipe, turn=n), again) for n in range(1, count))
     return dataclasses.replace(features, views=views)
 
@@ -50,7 +51,10 @@ def _read_view(features: Features, dump_dir: Path, recipe: Recipe, again: str) -
     folder = layout.view_folder(dump_dir, recipe.turn)
     if not is_there(folder):
         raise UserError(f"{folder} has no features of that view; make them with {again}")
-    view, images = read_features(folder), features.images
+    try:
+        view, images = read_features(folder), features.images
+    except UserError as error:
+        raise UserError(f"{error}, with the flags of {again}") from None
     if view.images.extractor != str(recipe):
         raise UserError(
             f"{folder} was made by {view.images.extractor!r}, not by {str(recipe)!r}; make it again with {again}"

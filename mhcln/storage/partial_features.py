@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mhcln.console import UserError
 from mhcln.storage import layout
-from mhcln.storage.files import write_npz
+from mhcln.storage.files import PART, write_npz
 from mhcln.storage.source import Source
 
 SETTINGS = "settings.npz"
@@ -157,6 +157,13 @@ class PartialFeatures:
         write_npz(self.folder / SETTINGS, {**vars(self.job), "paths": np.array(self.job.paths, np.str_)})
         return found, changes
 
+    def begun(self) -> list[str]:
+        """Return the paths of the job that the folder was last used for, this or another; none if nothing says it."""
+        try:
+            return Source(self.folder / SETTINGS, layout.EXTRACT).read(ExtractionJob, has_format=False).paths
+        except UserError:
+            return []
+
     def save(self, batch: int, features: NDArray[np.float32], findings: Findings) -> None:
         """Keep the features of a finished batch.
 
@@ -198,9 +205,11 @@ class PartialFeatures:
             self._path(batch).unlink()
 
     def remove(self) -> None:
-        """Remove the folder, if there is one."""
+        """Remove the folder, if there is one: at once under its name, so that a killed process leaves no part of it."""
         if self.folder.is_dir():
-            shutil.rmtree(self.folder)
+            gone = self.folder.with_name(PART + self.folder.name)  # which `locked` clears
+            self.folder.rename(gone)
+            shutil.rmtree(gone)
 
     def _path(self, batch: int) -> Path:
         return self.folder / f"batch_{batch:06d}.npz"

@@ -37,6 +37,15 @@ from mhcln.storage.features import read_features, write_features
 from mhcln.storage.files import locked
 from mhcln.storage.partial_features import PartialFeatures
 
+KILLS = int(os.environ.get("MHCLN_KILLS", "2"))
+# the script with parts of 20 images
+SCRIPT = """
+import runpy
+from mhcln.pipeline import hash_images
+hash_images.PART_IMAGES = 20
+runpy.run_path("extract_features.py", run_name="__main__")
+"""
+
 
 @pytest.fixture
 def dump(pipeline, tmp_path) -> Path:
@@ -79,16 +88,6 @@ def added(dump: Path) -> list[str]:
 
 def paths_in(chips: Path) -> list[str]:
     return sorted(path.relative_to(chips).as_posix() for path in chips.rglob("*.*"))
-
-
-KILLS = int(os.environ.get("MHCLN_KILLS", "2"))
-# the script with parts of 20 images
-SCRIPT = """
-import runpy
-from mhcln.pipeline import hash_images
-hash_images.PART_IMAGES = 20
-runpy.run_path("extract_features.py", run_name="__main__")
-"""
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -167,7 +166,7 @@ def test_it_goes_on_where_it_was_stopped(dump, chips, monkeypatch):
 
 def test_killed_at_random_moments_the_same_command_ends_the_same(dump, pipeline, tmp_path):
     (tmp_path / "many").mkdir()
-    draw_images(tmp_path / "many", 200)
+    draw_images(tmp_path / "many", 100)
     whole = shutil.copytree(pipeline / "dump", tmp_path / "whole")
 
     def command(place: Path) -> list[str]:

@@ -21,6 +21,7 @@ from mhcln.quiet_tensorflow import tf
 from mhcln.storage import formats, runs
 from mhcln.storage.features import read_features, write_features
 from mhcln.storage.results import read_results
+from mhcln.training.methods import usual_config
 
 EXTRACTOR = "random-inception-v3 pool_3; seed=0; tiff=pixels; precision=float32; views=1"
 
@@ -108,6 +109,29 @@ def test_validation_holds_back_all_views_of_an_image(dump_dir):
     flags = ("--loss=orthohash", "--ITERS=30", "--HASH_BITS=8", "--validate=0.3", "--dump_dir", dump_dir)
     console = run_here(trainer, *flags, "--training_views=3")
     assert any("of 48 views of training images" in line for line in console.said)  # 24 train, of which 8 are held back
+
+
+def test_a_test_image_that_is_a_view_of_a_training_image_is_counted(dump_dir):
+    features, split = read_features(dump_dir), formats.read_split(dump_dir / "split.npz")
+    data = TrainingData.of(features, split)
+    view = read_features(dump_dir / "views/1")
+    view.vectors[data.train[3]] = features.vectors[data.test[5]]
+    view.vectors[data.test[0]] = features.vectors[data.test[1]]  # which nobody trains on
+    write_features(dump_dir / "views/1", view)
+    run_here(trainer, "--loss=sdh", "--HASH_BITS=8", "--dump_dir", dump_dir)
+    run_here(trainer, "--loss=sdh", "--HASH_BITS=8", "--dump_dir", dump_dir, "--training_views=2")
+    counts = [runs.read_run(dump_dir / name).inputs.train_test_duplicates for name in ("K8_sdh", "K8_sdh_views2")]
+    assert counts == [0, 1]
+    console = RecordingConsole()
+    mhcln.fit(read_views(dump_dir / "features.npz", 2), split, usual_config("sdh"), console)
+    assert "1 of 16 test images are equal to training images" in console.warned
+
+
+def test_a_damaged_view_names_the_flag_that_makes_it(dump_dir):
+    with (dump_dir / "views/1/features.npz").open("r+b") as handle:
+        handle.truncate(1000)
+    with pytest.raises(UserError, match=r"views/1/features.npz is damaged .* with the flags of .*--training_views=2"):
+        run_here(trainer, "--loss=sdh", "--HASH_BITS=8", "--dump_dir", dump_dir, "--training_views=2")
 
 
 def test_a_changed_view_is_noticed(dump_dir):
