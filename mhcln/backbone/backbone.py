@@ -187,10 +187,10 @@ def _recipe(family: str, options: BackboneOptions, sha256: str = "") -> Recipe:
         tiff,
         options.precision,
         options.views,
-        sha256,
-        options.random_seed,
-        options.reading,
-        options.turn,
+        sha256=sha256,
+        seed=options.random_seed,
+        reading=options.reading,
+        turn=options.turn,
     )
 
 

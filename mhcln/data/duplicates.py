@@ -89,13 +89,15 @@ def equal_across(groups: Rows, train: Rows, test: Rows) -> list[tuple[int, int]]
     return [(row, trained[group]) for row, group in pairs if group in trained]
 
 
-def found_among(vectors: Vectors, others: Vectors) -> NDArray[np.bool_]:
-    """Return `[n]`, which of the features `[n, d]` are bit by bit among those of other images `[m, d]`.
+def found_among(vectors: Vectors, others: Iterable[Vectors]) -> NDArray[np.bool_]:
+    """Return `[n]`, which of the features `[n, d]` are bit by bit among several of other images, each `[m, d]`.
 
     Others that are all the same tell none apart, and are not used.
     """
-    known = set(_digests(others))
-    return np.array([len(known) > 1 and digest in known for digest in _digests(vectors)], bool)
+    known = {digest for each in others for digest in _digests(each)}
+    if len(known) < 2:
+        return np.zeros(len(vectors), bool)
+    return np.array([digest in known for digest in _digests(vectors)], bool)
 
 
 def keep_together(

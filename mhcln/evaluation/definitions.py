@@ -177,7 +177,8 @@ _OTHER_KEYS = {
     "searched": "images that each query is compared with",
     "contaminated": "test images that were also trained on; anything above 0 makes every figure too good",
     "train_test_duplicates": "further test images with an equal image among the training images: the same features bit "
-    "by bit, as a view that was trained on too, or the same path but for the ending; null if nothing says it",
+    "by bit, or the same path but for the ending, 0 for splits that were drawn; or the same features as a view that "
+    "was trained on; null if nothing says it",
 }
 
 

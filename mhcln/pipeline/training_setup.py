@@ -71,12 +71,10 @@ class TrainingData:
     @functools.cached_property
     def test_duplicates(self) -> int:
         """Number of test images that are equal to a training image, or to a view of one that is trained on."""
-        found = {row for row, _ in equal_across(self.groups, self.train, self.test)}
+        equal = [row for row, _ in equal_across(self.groups, self.train, self.test)]
         alone = self.test[~np.isin(self.test, self.train)]
-        tested = self.features.vectors[alone]
-        for view in self.features.views:
-            found.update(alone[found_among(tested, view.vectors[self.train])].tolist())
-        return len(found)
+        views = (view.vectors[self.train] for view in self.features.views)
+        return len({*equal, *alone[found_among(self.features.vectors[alone], views)].tolist()})
 
 
 def choose_method(loss: str, images: ImageTable) -> MethodSpec:

@@ -4,6 +4,8 @@ import dataclasses
 import hashlib
 from pathlib import Path
 
+import numpy as np
+
 from mhcln.backbone.recipe import Recipe
 from mhcln.console import UserError
 from mhcln.storage import layout
@@ -59,7 +61,7 @@ def _read_view(features: Features, dump_dir: Path, recipe: Recipe, again: str) -
         raise UserError(
             f"{folder} was made by {view.images.extractor!r}, not by {str(recipe)!r}; make it again with {again}"
         )
-    same = view.images.paths == images.paths and view.images.stamps.tolist() == images.stamps.tolist()
+    same = view.images.paths == images.paths and np.array_equal(view.images.stamps, images.stamps)
     if not same or view.vectors.shape != features.vectors.shape:
         raise UserError(
             f"{folder} is of other images than {dump_dir}; make both again with {again}, if that finds nothing to do "

@@ -159,10 +159,8 @@ class PartialFeatures:
 
     def begun(self) -> list[str]:
         """Return the paths of the job that the folder was last used for, this or another; none if nothing says it."""
-        try:
-            return Source(self.folder / SETTINGS, layout.EXTRACT).read(ExtractionJob, has_format=False).paths
-        except UserError:
-            return []
+        last = self._last_job()
+        return last.paths if last else []
 
     def save(self, batch: int, features: NDArray[np.float32], findings: Findings) -> None:
         """Keep the features of a finished batch.
@@ -227,12 +225,19 @@ class PartialFeatures:
             source.require(known.keys() <= set(rows), "it knows of other images")
         return content.features, findings
 
-    def _changes(self) -> list[str]:
+    def _last_job(self) -> ExtractionJob | None:
+        """Read the job that the folder was last used for; None if nothing says it."""
         source = Source(self.folder / SETTINGS, layout.EXTRACT)
         try:
-            old = source.read(ExtractionJob, has_format=False)
-            source.require(old.stamps.shape == (len(old.paths), 3), "stamps and paths differ in length")
+            last = source.read(ExtractionJob, has_format=False)
+            source.require(last.stamps.shape == (len(last.paths), 3), "stamps and paths differ in length")
         except UserError:
+            return None
+        return last
+
+    def _changes(self) -> list[str]:
+        old = self._last_job()
+        if old is None:
             return ["its settings are damaged"]
         before = dict(zip(old.paths, old.stamps.tolist(), strict=True))
         job = self.job

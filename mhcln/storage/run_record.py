@@ -128,6 +128,7 @@ class RunRecord:
         Args:
             open_ended: Whether the checkpoints are also those of a run of more iterations.
         """
+        # what nothing says is left out, so that values of later versions leave the digests of earlier runs as they are
         content = {name: value for name, value in self.configuration().items() if value is not None}
         content["draws"] = DRAWS
         if open_ended:

@@ -164,6 +164,22 @@ def test_it_goes_on_where_it_was_stopped(dump, chips, monkeypatch):
     assert not (dump / layout.PARTIAL_FEATURES).exists()
 
 
+@pytest.mark.usefixtures("small_parts")
+def test_part_work_of_images_that_were_added_is_dropped_without_a_word(dump, chips, monkeypatch):
+    def killed(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PartialFeatures, "remove", killed)
+    with pytest.raises(KeyboardInterrupt):
+        hashed(dump, chips)
+    assert added(dump) == paths_in(chips)[:5]
+    assert (dump / layout.PARTIAL_FEATURES).is_dir()
+    monkeypatch.undo()
+    monkeypatch.setattr(pipeline_hash_images, "PART_IMAGES", 5)
+    assert hashed(dump, chips).warned == []
+    assert added(dump) == paths_in(chips)
+
+
 def test_killed_at_random_moments_the_same_command_ends_the_same(dump, pipeline, tmp_path):
     (tmp_path / "many").mkdir()
     draw_images(tmp_path / "many", 100)

@@ -15,11 +15,13 @@ from mhcln.backbone.backbone import open_backbone
 from mhcln.backbone.compiled import turned
 from mhcln.backbone.recipe import BackboneOptions
 from mhcln.console import UserError
+from mhcln.pipeline import extract as pipeline_extract
 from mhcln.pipeline.training_setup import TrainingData
 from mhcln.pipeline.views import read_views
 from mhcln.quiet_tensorflow import tf
 from mhcln.storage import formats, runs
 from mhcln.storage.features import read_features, write_features
+from mhcln.storage.files import locked
 from mhcln.storage.results import read_results
 from mhcln.training.methods import usual_config
 
@@ -68,6 +70,23 @@ def test_each_view_is_what_the_network_makes_of_the_image_turned(tmp_path, model
     assert len(np.unique(vectors.round(4), axis=0)) == 8
     again = run_here(extract_features, *flags, tmp_path / "views", "--training_views=2")
     assert sum("nothing to do" in line for line in again.said) == 2
+
+
+def test_no_other_command_writes_while_views_are_described(tmp_path, model_dir, monkeypatch):
+    (tmp_path / "images/class").mkdir(parents=True)
+    draw_images(tmp_path / "images/class", 2)
+    real = pipeline_extract.extract
+
+    def extract(scan, engine, options, console):
+        if options.backbone.turn:
+            with pytest.raises(UserError, match="another process is writing here"), locked(tmp_path / "dump"):
+                pass
+        real(scan, engine, options, console)
+
+    monkeypatch.setattr(pipeline_extract, "extract", extract)
+    flags = ("--model_dir", model_dir, "--images_dir", tmp_path / "images", "--dump_dir", tmp_path / "dump")
+    run_here(extract_features, *flags, "--training_views=2")
+    assert (tmp_path / "dump/views/1/features.npz").is_file()
 
 
 @pytest.mark.parametrize("turn", [0, 3, 6])

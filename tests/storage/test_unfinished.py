@@ -1,5 +1,7 @@
 """Checkpoints and batches of unfinished work hold what they should, or are refused in one line or made again."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -111,6 +113,22 @@ def test_a_batch_of_a_job_is_saved_from_its_part_as_from_the_whole(tmp_path):
         PartialFeatures(tmp_path, part).save(number, BATCH[:count], found)
         assert whole._read(number)[1] == found
     assert whole.resume() == ({number: Findings({row: "empty file"}) for number, row in enumerate((1, 3, 4))}, [])
+
+
+def test_a_folder_is_gone_at_once_however_far_its_removal_comes(tmp_path, monkeypatch):
+    partial = PartialFeatures(tmp_path, JOB)
+    partial.resume()
+
+    def killed(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        partial.remove()
+    monkeypatch.undo()
+    assert not partial.folder.exists()
+    with files.locked(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == [files.LOCK]
 
 
 def test_two_that_write_one_batch_at_the_same_time_leave_it_whole(tmp_path, monkeypatch):
