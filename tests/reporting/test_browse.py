@@ -74,6 +74,17 @@ def visit(browser):
     assert [note for note in noted if not note.startswith("blob:")] == []
 
 
+def select(page, row: int) -> None:
+    """Click an image of the overview and wait until it is shown: the address changes later than the click returns."""
+    page.click(f'#images [data-row="{row}"] a')
+    page.wait_for_selector("#picture:not([hidden])")
+
+
+def close(page) -> None:
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#overview:not([hidden])")
+
+
 def hits(page) -> list[tuple[int, int]]:
     return page.eval_on_selector_all("#hits li", "all => all.map(e => [+e.dataset.row, +e.dataset.distance])")
 
@@ -83,8 +94,7 @@ def test_a_click_finds_what_the_index_finds(tmp_path, visit, bits, unknown, clic
     paths, index = write_page(tmp_path, bits=bits, unknown=unknown)
     page = visit(tmp_path)
     for row in np.random.default_rng(1).permutation(len(paths))[:clicks].tolist():
-        page.click(f'#images [data-row="{row}"] a')
-        page.wait_for_selector("#picture:not([hidden])")
+        select(page, row)
         found = index.search(index.point(row), 20)
         expected = [*map(list, zip(found.rows.tolist(), found.distances.tolist(), strict=True))]
         assert hits(page) == expected
@@ -92,8 +102,7 @@ def test_a_click_finds_what_the_index_finds(tmp_path, visit, bits, unknown, clic
         cut = f"{found.tied} images at distance {last}, {(found.distances == last).sum()} shown."
         assert (cut in page.inner_text("#ties")) == (found.tied > (found.distances == last).sum())
         assert page.inner_text("#facts dd").startswith(paths[row])
-        page.keyboard.press("Escape")
-        page.wait_for_selector("#overview:not([hidden])")
+        close(page)
 
 
 def test_names_stay_text(tmp_path, visit):
@@ -102,7 +111,7 @@ def test_names_stay_text(tmp_path, visit):
     assert page.inner_text("h1") == "Title " + NASTY
     assert page.locator("#images li").count() == 130
     assert page.locator("#class option", has_text=NASTY).count() == 1
-    page.click('#images [data-row="2"] a')
+    select(page, 2)
     assert page.inner_text("#name") == NASTY
     assert page.eval_on_selector_all("img", "all => all.map(e => e.id)") == ["large"]
     assert page.get_attribute("#small", "aria-label").startswith(NASTY + ", ")
@@ -116,8 +125,7 @@ def test_addresses_the_back_button_and_keys(tmp_path, visit):
     page.wait_for_function("document.querySelector('#facts dd').textContent !== 'beach/é 1.png'")
     page.go_back()
     page.wait_for_function("document.querySelector('#facts dd').textContent === 'beach/é 1.png'")
-    page.keyboard.press("Escape")
-    page.wait_for_selector("#overview:not([hidden])")
+    close(page)
     assert page.evaluate("document.activeElement.closest('li').dataset.row") == "1"
     page.keyboard.press("ArrowRight")
     assert page.evaluate("document.activeElement.closest('li').dataset.row") == "2"
@@ -152,7 +160,7 @@ def test_what_was_found_is_saved_as_csv_and_geojson(tmp_path, visit):
     lonlat[5] = np.nan
     paths, index = write_page(tmp_path, classes=["=1+1", "b,c"], lonlat=lonlat)
     page = visit(tmp_path)
-    page.click('#images [data-row="5"] a')
+    select(page, 5)
     found = index.search(index.point(5), 20)
     with page.expect_download() as download:
         page.click("#csv")
@@ -183,7 +191,7 @@ def test_fits_a_phone_in_both_themes(tmp_path, visit, scheme):
         page.wait_for_selector(f"{selector}:not([hidden])")
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         if selector == "#overview":
-            page.click('#images [data-row="3"] a')
+            select(page, 3)
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert paper == ("rgb(19, 20, 22)" if scheme == "dark" else "rgb(251, 250, 248)")
     page.wait_for_selector("#large:not([hidden])")  # the original
@@ -193,10 +201,10 @@ def test_fits_a_phone_in_both_themes(tmp_path, visit, scheme):
 def test_one_image_and_a_page_without_activations(tmp_path, visit):
     write_page(tmp_path, n=1, unknown=1, scores={}, classes=["only"])
     page = visit(tmp_path)
-    page.click('#images [data-row="0"] a')
+    select(page, 0)
     assert hits(page) == [[0, 0]]
     assert page.is_hidden("#geojson")
-    page.keyboard.press("Escape")
+    close(page)
     assert page.is_hidden("#order-label")
 
 
