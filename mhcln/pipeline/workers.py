@@ -26,6 +26,7 @@ LOOK_SECONDS = 1.0  # between looks for new machines
 NOTICE_SECONDS = 20.0  # after which Ray knows of a lost machine: it looks every 3 s, and believes the fifth silence
 LATE_SECONDS = 30.0  # that the first batch waits for workers that are not there yet, if others are
 FINISH_SECONDS = 10.0  # that batches in hand may take after a signal
+DISMISS_SECONDS = 1.0  # after which Ray knows of calls that were under way; if it is shut down before, it complains
 
 
 @contextlib.contextmanager
@@ -107,8 +108,9 @@ class WorkersEngine:
             while run.running and time.monotonic() < limit:
                 yield from self._finished(run)
         finally:
-            if run.running or run.beginning:  # they would go on, and write
+            if calls := [*run.running, *run.beginning]:  # they would go on, and write
                 self.dismiss()
+                self._cluster.ray.wait(calls, num_returns=len(calls), timeout=DISMISS_SECONDS)
             (partial.folder / mark).unlink(missing_ok=True)
 
     def dismiss(self) -> None:
