@@ -3,7 +3,8 @@
 - `recipe`: everything that features depend on, and its one-line form, the `extractor` of `features.npz`.
 - `backbone`: opens a backbone, or opens it again from its recipe; runs the network.
 - `compiled`: the layers as one TensorFlow function, and the views of an image.
-- `loader`: decodes image files in threads, into batches.
+- `loader`: reads image files in threads, into batches.
+- `decoding`: decodes and resizes what is in these files, one by one or several in one call.
 - `aligned`: arrays that TensorFlow reads without a copy.
 - `describe`: runs the network on these batches.
 - `encoded`: encoded images to features in one graph, for a server.

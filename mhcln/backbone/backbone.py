@@ -12,15 +12,12 @@ from numpy.typing import NDArray
 from mhcln.backbone import frozen_graph, keras_inception
 from mhcln.backbone.aligned import as_tensor
 from mhcln.backbone.compiled import compiled, turned
+from mhcln.backbone.decoding import resize
 from mhcln.backbone.graph_file import ARCHIVE, GRAPH, GRAPHS, GraphFile
 from mhcln.backbone.layers import Network, Scaling, with_outputs
 from mhcln.backbone.recipe import KERAS, PAPER, POOL_3, RANDOM, BackboneOptions, Recipe
 from mhcln.console import Console, UserError
 from mhcln.quiet_tensorflow import tf
-
-# Values of an image up to which it is resized faster, to the same bits, as float32: UCMD's 256x256 pixels take 0.36 ms
-# in place of 0.62, and 600x600 0.53 in place of 0.64, but 1000x1000 would take 1.0 in place of 0.67.
-FASTER_AS_FLOAT = 600 * 600 * 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,18 +43,7 @@ class Backbone:
 
     def resize(self, image: tf.Tensor | NDArray[np.uint8]) -> tf.Tensor:
         """Return an image [height, width, 3] uint8 in the network's size, [299, 299, 3] float32, 0 to 255."""
-        elements = tf.TensorShape(image.shape).num_elements()  # None in a graph
-        # tf.image.resize would place samples at pixel centres, which moves the 2015 graph's pool_3 by about 0.5 %
-        with tf.device("CPU"):
-            if elements is not None and elements <= FASTER_AS_FLOAT:
-                image = tf.cast(image, tf.float32)
-            resized = tf.raw_ops.ResizeBilinear(
-                images=tf.expand_dims(image, 0),  # an index in its place would take as long as the resize
-                size=np.asarray(self.scaling.size, np.int32),  # to convert a tuple takes a fifth of the resize
-                align_corners=False,
-                half_pixel_centers=self.scaling.half_pixel,
-            )
-            return tf.squeeze(resized, 0)
+        return resize(image, self.scaling)
 
     def features(self, images: tf.Tensor | NDArray[np.float32]) -> NDArray[np.float32]:
         """Return features [batch, d] float32, averaged over the views, of resized images [batch, 299, 299, 3]."""

@@ -12,7 +12,7 @@ from mhcln.quiet_tensorflow import tf
 def features_of_encoded(backbone: Backbone, images: tf.Tensor) -> tf.Tensor:
     """Return features `[n, d] float32` of one or more encoded images `[n]`, strings, each of a size of its own.
 
-    A JPEG is decoded, resized and described by the operations of `mhcln.backbone.loader`; a PNG, and what else
+    A JPEG is decoded, resized and described by the operations of `mhcln.backbone.decoding`; a PNG, and what else
     TensorFlow decodes, as TensorFlow does it. If one image cannot be decoded, the graph fails with
     InvalidArgumentError and returns nothing for the others.
     """

@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 
 from mhcln.backbone.aligned import aligned_array
 from mhcln.backbone.backbone import Backbone
-from mhcln.data.images import About, ImageError, load_image
+from mhcln.backbone.decoding import decode, decoder, small_jpeg
+from mhcln.data.images import About, Content, ImageError, load_image
 from mhcln.quiet_tensorflow import tf
 
 THREADS = min(os.cpu_count() or 1, 16)
 AHEAD = 2  # batches: one is complete, and all threads work on the next; they never wait for the last image of a batch
+TOGETHER = 8  # images that a thread takes at a time, and decodes in one call if they are small
+LEAST = 16  # images of a batch for which that pays: the first call takes as long as 50 to 100 small images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,19 +70,23 @@ def load_batches(
     shape = [max(map(len, batches), default=0), *backbone.scaling.size, 3]
     free = [aligned_array(shape) for _ in range(min(held + AHEAD, len(batches)))]
     coming = iter(batches)
-    loading: collections.deque[tuple[range, NDArray[np.float32], list[_Outcome]]] = collections.deque()
-    load = functools.partial(_load, backbone)
+    loading: collections.deque[tuple[range, NDArray[np.float32], list[_Loading]]] = collections.deque()
+    loader = GroupLoader(backbone, group_size(shape[0], threads))
     pool = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="decode")
     try:
         for _ in batches:
             for rows in itertools.islice(coming, len(free)):
                 places = free.pop()
-                outcomes = [pool.submit(load, path_of(row), places[row - rows.start]) for row in rows]
-                loading.append((rows, places, outcomes))
+                groups = (rows[first : first + loader.size] for first in range(0, len(rows), loader.size))
+                parts = [
+                    pool.submit(loader.load, list(map(path_of, group)), places[group.start - rows.start :])
+                    for group in groups
+                ]
+                loading.append((rows, places, parts))
             if not loading:
                 raise RuntimeError("no batch was released, so that there is no memory for the next")
-            rows, places, outcomes = loading.popleft()
-            found = {row: outcome.result() for row, outcome in zip(rows, outcomes, strict=True)}
+            rows, places, parts = loading.popleft()
+            found = dict(zip(rows, itertools.chain.from_iterable(part.result() for part in parts), strict=True))
             problems = {row: each for row, each in found.items() if isinstance(each, ImageError)}
             about = {row: each for row, each in found.items() if isinstance(each, About) and each}
             yield Batch(rows, places[: len(rows)], problems, about, functools.partial(free.append, places))
@@ -87,30 +94,63 @@ def load_batches(
         pool.shutdown(cancel_futures=True)
 
 
-_Outcome = concurrent.futures.Future[ImageError | About]
+def group_size(batch_size: int, threads: int) -> int:
+    """Return how many images a thread takes at a time: each thread has some of a batch, TOGETHER at most."""
+    return max(min(TOGETHER, batch_size // threads), 1) if batch_size >= LEAST else 1
 
 
-def _load(backbone: Backbone, path: Path, place: NDArray[np.float32]) -> ImageError | About:
-    """Write an image to its place in a batch, black if it cannot be read; return what is wrong with it, or known."""
-    try:
-        image = load_image(path, backbone.recipe.tiff == "jpeg", backbone.recipe.reading)
-        place[:] = backbone.resize(decode(path, image.content))
-    except ImageError as error:
-        place[:] = 0
-        return error
-    return image.about
+Outcome = ImageError | About  # what is wrong with an image, or known of it
+_Loading = concurrent.futures.Future[list[Outcome]]
 
 
-def decode(path: Path, content: bytes | NDArray[np.uint8]) -> tf.Tensor:
-    """Return pixels [height, width, 3] uint8; a JPEG is decoded by TensorFlow's default, as in the paper's graph.
+class GroupLoader:
+    """Reads groups of image files, and decodes a group in one call of TensorFlow if all of it are small JPEG files."""
 
-    Its fast DCT is part of the features: Pillow's exact one moves pool_3 by 5 to 10 %. Raises ImageError, which names
-    `path`, if a JPEG is damaged.
-    """
-    with tf.device("CPU"):  # otherwise pixels would travel to the GPU, back to be resized, and there again
-        if isinstance(content, np.ndarray):
-            return tf.convert_to_tensor(content)
+    def __init__(self, backbone: Backbone, size: int) -> None:
+        """Take the backbone whose size and way to read TIFFs are used, and the number of images of a group."""
+        self.backbone = backbone
+        self.size = size
+        self._decode = decoder(backbone.scaling, size) if size > 1 else None
+
+    def load(self, paths: list[Path], places: NDArray[np.float32]) -> list[Outcome]:
+        """Write images to the first of `places`, black if they cannot be read; return the outcomes."""
+        recipe = self.backbone.recipe
+        outcomes: list[Outcome] = []
+        small: dict[int, bytes] = {}
+        for number, path in enumerate(paths):
+            try:
+                image = load_image(path, recipe.tiff == "jpeg", recipe.reading)
+            except ImageError as error:
+                places[number] = 0
+                outcomes.append(error)
+                continue
+            content = small_jpeg(image) if self._decode else None
+            if content is None:
+                outcomes.append(self._write(path, image.content, places[number]) or image.about)
+            else:
+                small[number] = content
+                outcomes.append(image.about)
+        if not self._write_together(list(small.values()), places):
+            for number, content in small.items():
+                outcomes[number] = self._write(paths[number], content, places[number]) or outcomes[number]
+        return outcomes
+
+    def _write(self, path: Path, content: Content, place: NDArray[np.float32]) -> ImageError | None:
         try:
-            return tf.io.decode_jpeg(content, channels=3)
-        except tf.errors.InvalidArgumentError as error:
-            raise ImageError(path, "damaged (TensorFlow cannot decode this JPEG)") from error
+            place[:] = self.backbone.resize(decode(path, content))
+        except ImageError as error:
+            place[:] = 0
+            return error
+        return None
+
+    def _write_together(self, contents: list[bytes], places: NDArray[np.float32]) -> bool:
+        """Write a whole group; return whether that was done: there may be fewer images, or one of them damaged."""
+        if self._decode is None or len(contents) < self.size:
+            return False
+        try:
+            pixels = self._decode(contents)
+        except tf.errors.InvalidArgumentError:
+            return False
+        for place, each in zip(places, pixels, strict=False):
+            place[:] = each
+        return True

@@ -3,7 +3,7 @@
 What is decided here, once:
 
 - The first bytes tell the format, not the file's name. Of several pages or frames, the first is read.
-- JPEG files come back as they are, since features depend on the decoder (see `mhcln.backbone.loader.decode`).
+- JPEG files come back as they are, since features depend on the decoder (see `mhcln.backbone.decoding.decode`).
 - EXIF orientation of JPEG, PNG and WebP files is ignored, as the published code ignores it; Pillow applies the
   orientation tag of TIFF files, in the published code as here.
 - Transparency is dropped. Grey and palette images become RGB.
@@ -87,20 +87,25 @@ class About:
         return bool(self.remarks or self.place)
 
 
+Content = bytes | NDArray[np.uint8]  # an encoded JPEG, still to be decoded, or pixels [height, width, 3]
+
+
 @dataclasses.dataclass(frozen=True)
 class LoadedImage:
     """An image file that was read.
 
     Attributes:
-        content: An encoded JPEG, still to be decoded, or pixels [height, width, 3] uint8.
+        content: The JPEG or the pixels.
         about: What is known of it beside.
+        values: Number of its values, three a pixel.
     """
 
-    content: bytes | NDArray[np.uint8]
+    content: Content
     about: About
+    values: int
 
 
-def read_image(path: Path, tiff_as_jpeg: bool, reading: Reading = AS_THEY_ARE) -> bytes | NDArray[np.uint8]:
+def read_image(path: Path, tiff_as_jpeg: bool, reading: Reading = AS_THEY_ARE) -> Content:
     """Return the content of an image file; arguments, errors and what is returned as those of `load_image`."""
     return load_image(path, tiff_as_jpeg, reading).content
 
@@ -131,7 +136,7 @@ def load_image(path: Path, tiff_as_jpeg: bool, reading: Reading = AS_THEY_ARE) -
                 raise ImageError(path, "truncated (a JPEG without its end)")
             if image.width * image.height * scans > MAX_SCANNED:
                 raise ImageError(path, "damaged (a JPEG that goes over its pixels too many times)")
-            return LoadedImage(content, _about(_of_picture(reading), _place(path, image)))
+            return LoadedImage(content, _about(_of_picture(reading), _place(path, image)), _values(image))
         is_tiff = image is None or image.format == "TIFF"
         if image is None or _is_raster(image, content, reading):
             image, remark, place = _through_gdal(path, content, reading)
@@ -139,7 +144,7 @@ def load_image(path: Path, tiff_as_jpeg: bool, reading: Reading = AS_THEY_ARE) -
             place = _place(path, image)
             image, remark = _through_pillow(image, content, reading)
         pixels = _as_jpeg(image) if is_tiff and tiff_as_jpeg else np.array(image.convert("RGB"))
-        return LoadedImage(pixels, _about(remark, place))
+        return LoadedImage(pixels, _about(remark, place), _values(image))
     except UnidentifiedImageError:
         reason = f"not a readable image ({', '.join(FORMATS)}; 1, 3 or 4 channels), or damaged at its start"
         raise ImageError(path, reason) from None
@@ -149,6 +154,10 @@ def load_image(path: Path, tiff_as_jpeg: bool, reading: Reading = AS_THEY_ARE) -
         raise ImageError(path, f"more than {2 * MAX_PIXELS:,} pixels; {_cut_up(path)}") from None
     except BROKEN as error:
         raise ImageError(path, f"damaged ({one_line(error) or type(error).__name__})") from error
+
+
+def _values(image: Image.Image) -> int:
+    return 3 * image.width * image.height
 
 
 def _about(remark: str, place: Place | None) -> About:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -43,7 +44,7 @@ class ExtractionJob:
     @classmethod
     def of_files(cls, images_dir: Path, paths: list[str], extractor: str, batch_size: int) -> "ExtractionJob":
         """Describe the extraction of these files as they are now."""
-        stamps = np.array([stamp(images_dir / path) for path in paths], np.int64).reshape(-1, 3)
+        stamps = np.array([stamp(f"{images_dir}{os.sep}{path}") for path in paths], np.int64).reshape(-1, 3)
         return cls(str(images_dir.absolute()), paths, stamps, extractor, batch_size)
 
     @property
@@ -77,10 +78,10 @@ class ExtractionJob:
         return hashlib.sha256(content.encode()).hexdigest()
 
 
-def stamp(path: Path) -> tuple[int, int, int]:
+def stamp(path: str | Path) -> tuple[int, int, int]:
     """Return size, time of change and time of status change of a file, -1 for each if it cannot be found."""
     try:
-        status = path.stat()
+        status = os.stat(path)  # noqa: PTH116  # to make a Path takes three times as long as this
     except OSError:  # reading the image will report it
         return -1, -1, -1
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
@@ -112,12 +113,15 @@ class Findings:
 
 @dataclasses.dataclass(frozen=True)
 class _Batch:
-    """The arrays of a finished batch: its features and `Findings`; a row with several remarks stands several times."""
+    """The arrays of a finished batch: its features and `Findings`; a row with several remarks stands several times.
+
+    Those with defaults are not in the file if they are empty.
+    """
 
     key: str
     features: NDArray[np.float32]
-    problem_rows: NDArray[np.int64]
-    problem_reasons: list[str]
+    problem_rows: NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
+    problem_reasons: list[str] = dataclasses.field(default_factory=list)
     remark_rows: NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
     remarks: list[str] = dataclasses.field(default_factory=list)
     place_rows: NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
@@ -173,9 +177,7 @@ class PartialFeatures:
         remarks = [(row, remark) for row, each in findings.remarks.items() for remark in each]
         places = findings.places.values()
         crs = list(dict.fromkeys(text for _, text in places))
-        content = {
-            "key": self.job.key(self.job.rows(batch)),
-            "features": features,
+        found = {
             "problem_rows": np.array(list(findings.problems), np.int64),
             "problem_reasons": np.array(list(findings.problems.values()), np.str_),
             "remark_rows": np.array([row for row, _ in remarks], np.int64),
@@ -185,6 +187,8 @@ class PartialFeatures:
             "place_crs": np.array([crs.index(text) for _, text in places], np.int64),
             "crs": np.array(crs, np.str_),
         }
+        content = {"key": self.job.key(self.job.rows(batch)), "features": features}
+        content |= {name: values for name, values in found.items() if len(values)}
         write_npz(self._path(batch), content, alone=False)
 
     def features(self, batch: int) -> NDArray[np.float32]:

@@ -1,6 +1,7 @@
 """A file of the dump folder while it is read: its format, its content as a dataclass, and what must be true of it."""
 
 import dataclasses
+import functools
 import hashlib
 import math
 import types
@@ -52,7 +53,7 @@ class Source:
         Raises:
             UserError: The file is missing, damaged or of another format, or lacks an array.
         """
-        hints = typing.get_type_hints(kind)
+        hints = _hints(kind)  # type: ignore[arg-type]  # classes are hashable
         arrays = read_npz(self.path, self.made_by, [*hints, "format"], digest)
         if has_format and "format" in arrays:
             self.require_format(arrays["format"].tolist())
@@ -88,7 +89,7 @@ class Source:
         Raises:
             UserError: A value is missing or of another type.
         """
-        hints = typing.get_type_hints(kind)
+        hints = _hints(kind)  # type: ignore[arg-type]  # classes are hashable
         for name in hints if complete else _required(kind):
             if name not in content:
                 raise UserError(f"{self.path} does not say {name!r}; make it again with {self.made_by}")
@@ -158,6 +159,12 @@ def _advice_on_labels(array: AnyArray) -> str:
         return ""
     whole = kind == "b" or np.equal(np.floor(array), array).all()
     return "; labels.astype('int32') is a number for each image" if whole else ", fractions; give the number of a class"
+
+
+@functools.cache
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    """Return the types of the fields of a dataclass, which takes longer than to read a small file."""
+    return typing.get_type_hints(kind)
 
 
 def _required(kind: type[Kind]) -> list[str]:

@@ -9,10 +9,12 @@ import graphs
 import numpy as np
 import pytest
 from factories import draw_images
+from PIL import Image
 
 from mhcln.backbone import loader
 from mhcln.backbone.backbone import Backbone
-from mhcln.backbone.loader import AHEAD, decode, load_batches
+from mhcln.backbone.decoding import FASTER_AS_FLOAT, decode, decoder
+from mhcln.backbone.loader import AHEAD, LEAST, TOGETHER, group_size, load_batches
 from mhcln.data.images import About, LoadedImage, load_image, read_image
 from mhcln.quiet_tensorflow import tf
 
@@ -91,7 +93,7 @@ def decoding() -> list[str]:
 @pytest.mark.parametrize("taken", [0, 1, 4])
 def test_it_may_be_closed_at_any_moment_and_decodes_no_more(paths, backbone, monkeypatch, taken):
     read = []
-    blank = LoadedImage(np.zeros((5, 5, 3), np.uint8), About())
+    blank = LoadedImage(np.zeros((5, 5, 3), np.uint8), About(), 75)
     monkeypatch.setattr(loader, "load_image", lambda path, *_: read.append(path) or blank)
     size = 2000
     batches = [range(size), range(size), *(range(row, row + 1) for row in range(3))]
@@ -117,6 +119,110 @@ def test_a_fault_in_a_thread_surfaces_and_ends_the_threads(paths, backbone, monk
     with pytest.raises(ZeroDivisionError):
         next(loaded)
     assert not decoding()
+
+
+@pytest.fixture
+def calls(monkeypatch) -> list[int]:
+    """How many files each call of the decoder of several got."""
+    made = []
+
+    def noting(scaling, count):
+        run = decoder(scaling, count)
+        return lambda contents: made.append(len(contents)) or run(contents)
+
+    monkeypatch.setattr(loader, "decoder", noting)
+    return made
+
+
+def draw_jpegs(folder: Path, count: int) -> list[Path]:
+    """Images of different sizes."""
+    random = np.random.default_rng(0)
+    paths = [folder / f"{number:03d}.jpg" for number in range(count)]
+    for number, path in enumerate(paths):
+        small = Image.fromarray(random.integers(0, 256, (9, 7, 3), dtype=np.uint8))
+        small.resize((30 + number, 90 - number)).save(path, quality=80)
+    return paths
+
+
+def loaded_once(paths: list[Path], backbone: Backbone, threads: int = 2):
+    with contextlib.closing(load_batches(paths.__getitem__, [range(len(paths))], backbone, 1, threads)) as loaded:
+        (batch,) = loaded
+        return batch
+
+
+def test_small_jpegs_are_decoded_together_to_the_bits_of_one_by_one(tmp_path, backbone, calls):
+    paths = draw_jpegs(tmp_path, 2 * TOGETHER + 3)
+    batch = loaded_once(paths, backbone)
+    assert calls == [TOGETHER, TOGETHER]
+    assert not batch.problems
+    np.testing.assert_array_equal(batch.images, [pixels_of(path, backbone) for path in paths])
+
+
+def without_tables(path: Path) -> None:
+    """Hide the tables of a JPEG, without which it cannot be decoded, from all who look for them."""
+    content = path.read_bytes()
+    assert b"\xff\xdb" in content
+    path.write_bytes(content.replace(b"\xff\xdb", b"\xff\xe5"))
+
+
+def save_png(path: Path) -> None:
+    Image.new("RGB", (20, 20), (9, 200, 30)).save(path, "PNG")
+
+
+def save_large(path: Path) -> None:
+    Image.new("RGB", (FASTER_AS_FLOAT // 3 // 600 + 1, 600), (200, 9, 30)).save(path, "JPEG")
+
+
+def append_film(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + bytes(FASTER_AS_FLOAT))
+
+
+@pytest.mark.parametrize("change", [Path.unlink, without_tables, save_png, save_large, append_film])
+def test_a_group_with_another_image_is_decoded_one_by_one(tmp_path, backbone, calls, change):
+    paths = draw_jpegs(tmp_path, 2 * TOGETHER)
+    change(paths[3])
+    batch = loaded_once(paths, backbone)
+    assert calls == [TOGETHER] * (2 if change is without_tables else 1)
+    is_bad = change in (Path.unlink, without_tables)
+    assert list(batch.problems) == [3] * is_bad
+    assert batch.images[3].any() != is_bad
+    for number, path in enumerate(paths):
+        if number != 3 or not is_bad:
+            np.testing.assert_array_equal(batch.images[number], pixels_of(path, backbone))
+
+
+def test_a_damaged_jpeg_says_so_alone_and_in_a_group(tmp_path, backbone):
+    paths = draw_jpegs(tmp_path, LEAST)
+    without_tables(paths[0])
+    wanted = "damaged (TensorFlow cannot decode this JPEG)"
+    assert loaded_once(paths[:1], backbone).problems[0].reason == wanted
+    assert loaded_once(paths, backbone).problems[0].reason == wanted
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "threads", "wanted"),
+    [(1, 1, 1), (LEAST - 1, 2, 1), (16, 2, 8), (32, 2, 8), (32, 16, 2), (16, 64, 1)],
+)
+def test_every_thread_has_images_of_a_batch_and_few_images_pay_no_first_call(batch_size, threads, wanted):
+    assert group_size(batch_size, threads) == wanted
+
+
+def test_several_images_never_leave_the_processor_either(backbone):
+    devices = {}
+
+    def note(*operation, graph, **_):
+        kind, _, _, outputs = operation
+        if graph is not None:
+            devices[kind] = {output.device for output in outputs}
+
+    op_callbacks = sys.modules["tensorflow.python.framework.op_callbacks"]
+    op_callbacks.add_op_callback(note)
+    try:
+        with tf.device("GPU:0"):
+            decoder.__wrapped__(backbone.scaling, 3)  # not one that another test has made
+    finally:
+        op_callbacks.clear_op_callbacks()
+    assert devices["DecodeJpeg"] == devices["ResizeBilinear"] == {"/device:CPU:*"}
 
 
 @pytest.mark.parametrize("ending", ["jpg", "tif", "png"])

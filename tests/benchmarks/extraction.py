@@ -35,14 +35,14 @@ import other_runtimes
 from PIL import Image
 
 from mhcln.backbone import frozen_graph, keras_inception
+from mhcln.backbone.aligned import aligned_array
 from mhcln.backbone.backbone import Backbone, find_file, open_backbone
 from mhcln.backbone.graph_file import GRAPH, GraphFile
 from mhcln.backbone.layers import Network
-from mhcln.backbone.loader import THREADS, decode, load_batches
+from mhcln.backbone.loader import AHEAD, THREADS, GroupLoader, group_size, load_batches
 from mhcln.backbone.recipe import BackboneOptions
 from mhcln.console import Quiet
 from mhcln.data import folders
-from mhcln.data.images import read_image
 from mhcln.pipeline.extract import ExtractOptions, extract
 from mhcln.pipeline.feature_batches import ThisProcess
 from mhcln.quiet_tensorflow import keras, tf
@@ -202,13 +202,17 @@ def floor() -> Callable[[], int]:
 
 
 def decoding_alone(paths: list[Path], backbone: Backbone) -> int:
-    """What the threads of the loader do, and nothing else: the images go nowhere."""
+    """What the threads of the loader do, and nothing else: all images go to the same few places."""
+    loader = GroupLoader(backbone, group_size(BATCH, THREADS))
+    places = aligned_array([BATCH * (1 + AHEAD), *backbone.scaling.size, 3])
 
-    def load(path: Path) -> None:
-        backbone.resize(decode(path, read_image(path, tiff_as_jpeg=True)))
+    def load(first: int) -> None:
+        place = first % len(places)
+        loader.load(paths[first : first + loader.size], places[place : place + loader.size])
 
     with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
-        return sum(1 for _ in pool.map(load, paths))
+        list(pool.map(load, range(0, len(paths), loader.size)))
+    return len(paths)
 
 
 def whole_extraction(backbone: Backbone, scan: folders.Scan, dump_dir: Path, size: int = BATCH) -> int:

@@ -22,7 +22,7 @@ from PIL import Image
 from scripts import flag_seeds, random_flags, read_flags
 from structures import assembled_pickle, edited_graph, mutated_json, mutated_member
 
-from mhcln.backbone import loader
+from mhcln.backbone import decoding
 from mhcln.backbone.backbone import open_backbone
 from mhcln.backbone.graph_file import ARCHIVE, GRAPH
 from mhcln.backbone.recipe import BackboneOptions
@@ -82,7 +82,7 @@ def image_seeds(_folder: Path) -> list[bytes]:
 
 def read_as_image(folder: Path, content: bytes) -> object:
     (folder / "image.bin").write_bytes(content)
-    return loader.decode(folder / "image.bin", read_image(folder / "image.bin", tiff_as_jpeg=True))
+    return decoding.decode(folder / "image.bin", read_image(folder / "image.bin", tiff_as_jpeg=True))
 
 
 def array_seeds(folder: Path) -> list[bytes]:
