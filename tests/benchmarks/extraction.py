@@ -4,14 +4,14 @@ All sides run in one process, in turn, round after round; a ratio is the median 
 round, so that other work on the machine troubles both sides alike. The last column counts the processor's seconds
 instead of the clock's, which other work on the machine does not spend. With MHCLN_SHARED set: UCMD images and the
 2015 graph; without it drawn images, Keras's network with random weights, and nothing that needs the graph file.
-OpenVINO and ONNX Runtime run the same layers, where they are installed.
+OpenVINO and ONNX Runtime run the same layers, where they are installed; they take turns with ours batch by batch.
 
 With --float32 bfloat16 is left out. Under ONEDNN_MAX_CPU_ISA=AVX2, where oneDNN takes the kernels of a processor
 without AVX-512, TensorFlow fails at it.
 
 With --null_network: what everything around the network costs. The network returns zeros at once; how much of what the
-decoding threads alone do is left? Take
---images=4000 or more: the memory of the batches, new at first, is slow until it was written once.
+decoding threads alone do is left, up to the last batch and with the file of all features? Take
+--images=12000 or more: the memory of the batches, new at first, is slow until it was written once.
 """
 
 import argparse
@@ -44,8 +44,9 @@ from mhcln.backbone.recipe import BackboneOptions
 from mhcln.console import Quiet
 from mhcln.data import folders
 from mhcln.pipeline.extract import ExtractOptions, extract
-from mhcln.pipeline.feature_batches import ThisProcess
+from mhcln.pipeline.feature_batches import ThisProcess, compute_missing
 from mhcln.quiet_tensorflow import keras, tf
+from mhcln.storage.partial_features import ExtractionJob, PartialFeatures
 
 BATCH = 32
 NULL_BATCHES = (32, 128)  # of --null_network: the default sizes
@@ -89,16 +90,18 @@ def measure(folder: Path, paths: list[Path], shared: Path | None, rounds: int, p
     for name, backbone in backbones.items():
         sides[alone(name)] = lambda backbone=backbone: network_alone(backbone.features, ready)
         sides[f"extraction, {name}"] = lambda backbone=backbone: whole_extraction(backbone, scan, folder / "dump")
-    for name, run in other_runtimes.installed(network_of(shared)).items():
-        other_runtimes.check(name, run(ready[:BATCH]), backbones["float32"].features(ready[:BATCH]))
-        sides[alone(name)] = lambda run=run: network_alone(run, ready)
     if shared:
         sides[PUBLISHED] = published_way(shared, paths)
     rates, by_processor = rates_of(sides, rounds)
     tables(rates, by_processor, KERAS)
     verdicts(rates, precisions)
+    others = other_runtimes.installed(network_of(shared))
+    for name, shares in other_runtimes.in_turns(
+        backbones["float32"].features, others, in_parts(ready) * rounds
+    ).items():
+        verdict(f"{alone('float32')}, times {name}, batch by batch", statistics.median(shares), 1)
     described = (*backbones.values(), opened(shared, "tf32"))
-    exact, *half, tf32 = (np.concatenate(list(in_batches(each.features, ready))) for each in described)
+    exact, *half, tf32 = (np.concatenate([each.features(part) for part in in_parts(ready)]) for each in described)
     for features in half:
         verdict("bfloat16, mean cosine with float32", mean_cosine(exact, features), 0.999)
     moved = np.linalg.norm(tf32 - exact, axis=1) / np.linalg.norm(exact, axis=1)
@@ -110,11 +113,13 @@ def measure_without_network(folder: Path, paths: list[Path], shared: Path | None
     null = dataclasses.replace(opened(shared, "float32"), network=lambda images: tf.zeros([len(images), WIDTH]))
     sides: dict[str, Callable[[], int]] = {DECODING: lambda: decoding_alone(paths, null)}
     for size in NULL_BATCHES:
+        sides[to_last_batch(size)] = lambda size=size: batches_alone(null, scan, folder / "dump", size)
         sides[without_network(size)] = lambda size=size: whole_extraction(null, scan, folder / "dump", size)
     rates, by_processor = rates_of(sides, rounds)
     tables(rates, by_processor, DECODING)
     for size in NULL_BATCHES:
-        verdict(f"{without_network(size)}, share of {DECODING}", ratio(rates, without_network(size), DECODING), 0.9)
+        for name in (to_last_batch(size), without_network(size)):
+            verdict(f"{name}, share of {DECODING}", ratio(rates, name, DECODING), 0.9)
 
 
 def rates_of(sides: dict[str, Callable[[], int]], rounds: int) -> tuple[Rates, Rates]:
@@ -134,6 +139,10 @@ def rates_of(sides: dict[str, Callable[[], int]], rounds: int) -> tuple[Rates, R
 
 def alone(name: str) -> str:
     return f"network alone, {name}"
+
+
+def to_last_batch(size: int) -> str:
+    return f"to the last batch, null network, {size}"
 
 
 def without_network(size: int) -> str:
@@ -177,12 +186,12 @@ def keras_loop(model: "keras.Model", paths: list[Path]) -> int:
     return len(paths)
 
 
-def in_batches(run: Run, ready: np.ndarray):
-    return (run(ready[first : first + BATCH]) for first in range(0, len(ready), BATCH))
+def in_parts(ready: np.ndarray) -> list[np.ndarray]:
+    return [ready[first : first + BATCH] for first in range(0, len(ready), BATCH)]
 
 
 def network_alone(run: Run, ready: np.ndarray) -> int:
-    return sum(len(part) for part in in_batches(run, ready))
+    return sum(len(run(part)) for part in in_parts(ready))
 
 
 def floor() -> Callable[[], int]:
@@ -222,6 +231,14 @@ def whole_extraction(backbone: Backbone, scan: folders.Scan, dump_dir: Path, siz
     return len(scan.paths)
 
 
+def batches_alone(backbone: Backbone, scan: folders.Scan, dump_dir: Path, size: int) -> int:
+    """Batches computed and saved, without `features.npz` at the end."""
+    shutil.rmtree(dump_dir, ignore_errors=True)
+    dump_dir.mkdir()
+    partial = PartialFeatures(dump_dir, ExtractionJob.of_files(scan.images_dir, scan.paths, backbone.extractor, size))
+    return compute_missing(partial, ThisProcess(backbone, Quiet()), False, {}, Quiet())[1]
+
+
 def published_way(shared: Path, paths: list[Path]) -> Callable[[], int]:
     definition = tf.compat.v1.GraphDef.FromString(gzip.decompress((shared / "models" / f"{GRAPH}.gz").read_bytes()))
     graph = tf.Graph()
@@ -259,9 +276,6 @@ def verdicts(rates: Rates, precisions: tuple[str, ...]) -> None:
         verdict(f"{name} extraction, times the Keras loop", ratio(rates, f"extraction, {name}", KERAS), WANTED[name])
         share = ratio(rates, f"extraction, {name}", alone(name))
         verdict(f"{name} extraction, share of the network alone", share, 0.85)
-    for name in (other_runtimes.OPENVINO, other_runtimes.ONNX_RUNTIME):
-        if alone(name) in rates:
-            verdict(f"{alone('float32')}, times {name}", ratio(rates, alone("float32"), alone(name)), 1)
     print(f"{alone('float32')}, times the floor: {ratio(rates, alone('float32'), FLOOR):.4g}")
     if PUBLISHED in rates:
         verdict("float32 extraction, times the published way", ratio(rates, "extraction, float32", PUBLISHED), 10)

@@ -1,6 +1,7 @@
 """The layers of a backbone in OpenVINO and ONNX Runtime, in float32, to compare TensorFlow with."""
 
 import importlib.util
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -30,6 +31,24 @@ def check(name: str, found: np.ndarray, ours: np.ndarray) -> None:
     error = (np.linalg.norm(found - ours, axis=1) / np.linalg.norm(ours, axis=1)).max()
     if not error <= TOLERANCE:
         raise SystemExit(f"{name}: features differ by {error:.2g}, more than {TOLERANCE:g}")
+
+
+def in_turns(ours: Run, others: dict[str, Run], batches: list[np.ndarray]) -> dict[str, list[float]]:
+    """How many times as fast `ours` is as each of the others, batch by batch, each run by all in turn."""
+    for name, run in others.items():
+        check(name, run(batches[0]), ours(batches[0]))
+    shares: dict[str, list[float]] = {name: [] for name in others}
+    for batch in batches if others else []:
+        mine = seconds(ours, batch)
+        for name, run in others.items():
+            shares[name].append(seconds(run, batch) / mine)
+    return shares
+
+
+def seconds(run: Run, batch: np.ndarray) -> float:
+    started = time.perf_counter()
+    run(batch)
+    return time.perf_counter() - started
 
 
 def openvino_run(network: Network) -> Run:
