@@ -23,7 +23,7 @@ from mhcln.quiet_tensorflow import tf
 THREADS = min(os.cpu_count() or 1, 16)
 AHEAD = 2  # batches: one is complete, and all threads work on the next; they never wait for the last image of a batch
 TOGETHER = 8  # images that a thread takes at a time, and decodes in one call if they are small
-LEAST = 16  # images of a batch for which that pays: the first call takes as long as 50 to 100 small images
+LEAST = 16  # images of a batch; for fewer, such as a few queries, the first call, 0.1 s, would be more than it saves
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,12 +1,17 @@
 """What the header of an image file says before its pixels are read, and whether Pillow reads them rightly."""
 
 import io
+import re
 import struct
 
 from PIL import Image, TiffImagePlugin
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # little and big endian, TIFF and BigTIFF
 JPEG_START = b"\xff\xd8\xff"
+MAX_SEGMENTS = 10_000  # of a JPEG
+# ITU T.81, table B.1: the markers that a length and a segment follow, and the end of the image
+MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
+SCAN, END = 0xDA, 0xD9
 PNG_START, PNG_DEPTH = b"\x89PNG\r\n\x1a\n", 24  # where the bits of a sample stand
 # Tags of TIFF, and values of them
 BITS, COMPRESSION, SAMPLES, PLANES, SAMPLE_FORMAT = 258, 259, 277, 284, 339
@@ -43,3 +48,18 @@ def described(content: bytes) -> str:
         return f"{tags.get(SAMPLES, 1)} bands of {kind}{max(tags.get(BITS, (1,)))}"
     except (ValueError, TypeError, SyntaxError, OSError, IndexError, KeyError, struct.error):
         return "a TIFF that Pillow does not read"
+
+
+def scans(jpeg: bytes) -> tuple[int, bool]:
+    """Return how many times a JPEG goes over its pixels, and whether it has its end, whatever follows it.
+
+    Phones append films and notes of many megabytes; the end of an embedded preview is in a segment, and so not it.
+    """
+    count, place = 0, len(JPEG_START) - 1
+    for _ in range(MAX_SEGMENTS):
+        found = MARKER.search(jpeg, place)
+        if found is None or found[0][1] == END:
+            return count, found is not None
+        count += found[0][1] == SCAN
+        place = found.end() + int.from_bytes(jpeg[found.end() : found.end() + 2], "big")
+    raise ValueError("a JPEG of too many segments")

@@ -16,7 +16,6 @@ What is decided here, once:
 import dataclasses
 import io
 import logging
-import re
 import struct
 import zlib
 from pathlib import Path
@@ -37,10 +36,6 @@ MAX_PIXELS = 89_478_485  # Pillow's limit of decompression bombs: a quarter of a
 MAX_BYTES = 2**30
 # A progressive JPEG goes over all pixels several times, usually ten; a small file could ask for thousands of times.
 MAX_SCANNED = 20 * MAX_PIXELS
-MAX_SEGMENTS = 10_000
-# ITU T.81, table B.1: the markers that a length and a segment follow, and the end of the image
-MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
-SCAN, END = 0xDA, 0xD9
 JPEG_QUALITY = 100  # published UCMD/extract_features.py:95-100, with Pillow's default chroma subsampling 4:2:0
 DEEP_GREY = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 BROKEN = (  # what Pillow raises on damaged files, by its own fuzzing
@@ -131,7 +126,7 @@ def load_image(path: Path, tiff_as_jpeg: bool, reading: Reading = AS_THEY_ARE) -
             raise ImageError(path, _too_large(path, image.width, image.height))
         if image is not None and content.startswith(JPEG_START):
             # TensorFlow's decoder distinguishes a cut file from a damaged one only on stderr
-            scans, has_end = _scans(content)
+            scans, has_end = headers.scans(content)
             if not has_end:
                 raise ImageError(path, "truncated (a JPEG without its end)")
             if image.width * image.height * scans > MAX_SCANNED:
@@ -232,21 +227,6 @@ def _too_large(path: Path, width: int, height: int) -> str:
 
 def _cut_up(path: Path) -> str:
     return f"cut it up, for example gdal_retile.py -ps 256 256 -targetDir chips {path.name}"
-
-
-def _scans(jpeg: bytes) -> tuple[int, bool]:
-    """Return how many times a JPEG goes over its pixels, and whether it has its end, whatever follows it.
-
-    Phones append films and notes of many megabytes; the end of an embedded preview is in a segment, and so not it.
-    """
-    scans, place = 0, len(JPEG_START) - 1
-    for _ in range(MAX_SEGMENTS):
-        found = MARKER.search(jpeg, place)
-        if found is None or found[0][1] == END:
-            return scans, found is not None
-        scans += found[0][1] == SCAN
-        place = found.end() + int.from_bytes(jpeg[found.end() : found.end() + 2], "big")
-    raise ValueError("a JPEG of too many segments")
 
 
 def _content(path: Path) -> bytes:

@@ -8,7 +8,7 @@ scripts and the package's front door import this one.
 - `workers`, `hands`, `worker`, `cluster`: the same batches by several processes, on one machine or on a Ray cluster.
 - `views`: features of the images turned and mirrored, to train on.
 - `split`: features to `split.npz`.
-- `train`, `training_setup`: features and a split to run folders such as `K32/`.
+- `train`, `training_job`, `training_setup`: features and a split to run folders such as `K32/`.
 - `hasher`: a trained run as one object that turns features or images into codes; training in memory.
 - `evaluate`: a run's codes to `results.json`, pictures and `report.html`.
 - `costs`: what hashing costs: features and activations beside the codes, under the same evaluation.
@@ -18,6 +18,7 @@ scripts and the package's front door import this one.
 - `compare`: all runs of a dump folder to one table.
 - `outputs`: where an evaluation, a table or a query writes: beside the run, elsewhere, or nowhere.
 - `query_features`: features made elsewhere, to search with.
-- `search`, `queries`: query images to their neighbours in a run's archive; adding to the archive.
+- `search`, `queries`: query images to their neighbours in a run's archive.
+- `add_images`: features of other images to codes in that archive.
 - `hash_images`, `additions`: images straight to codes; hashed images into the shards of a run's archive.
 """

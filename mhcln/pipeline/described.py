@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mhcln.data import georeference, remarks
+from mhcln.storage.extraction_job import ExtractionJob
 from mhcln.storage.features_file import Features
 from mhcln.storage.mapped import Vectors
-from mhcln.storage.partial_features import ExtractionJob, Findings, PartialFeatures
+from mhcln.storage.partial_features import Findings, PartialFeatures
 
 Rows = NDArray[np.int64]
 

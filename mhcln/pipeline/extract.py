@@ -21,11 +21,12 @@ from mhcln.pipeline.feature_batches import Engine, ThisProcess, compute_missing
 from mhcln.pipeline.feature_writing import FeatureWriting
 from mhcln.pipeline.workers import workers
 from mhcln.storage import layout
+from mhcln.storage.extraction_job import ExtractionJob
 from mhcln.storage.features import SHARD_IMAGES, file_of, read_intact, shard_sizes, write_features
 from mhcln.storage.features_file import Features, ImageTable, no_lonlat
 from mhcln.storage.files import locked
-from mhcln.storage.partial_features import ExtractionJob, PartialFeatures
-from mhcln.storage.shards import remove_unlisted, shards_of
+from mhcln.storage.partial_features import PartialFeatures
+from mhcln.storage.shard_writing import remove_unlisted, shards_of
 from mhcln.storage.text_files import write_csv
 
 LISTED = 10  # unreadable images that a message names

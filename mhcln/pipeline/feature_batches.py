@@ -16,7 +16,8 @@ from mhcln.console import Console, UserError, deferred_signals
 from mhcln.data import remarks
 from mhcln.data.images import ImageError
 from mhcln.device import current_device, versions
-from mhcln.storage.partial_features import ExtractionJob, Findings, PartialFeatures
+from mhcln.storage.extraction_job import ExtractionJob
+from mhcln.storage.partial_features import Findings, PartialFeatures
 from mhcln.storage.saver import Saver
 
 # What an image that cannot be read does: it gets features of 0; or it is the last that is computed; "list" is after

@@ -11,7 +11,7 @@ from mhcln.pipeline.described import Joined
 from mhcln.storage.features import file_of, write_features
 from mhcln.storage.features_file import Features, ImageTable
 from mhcln.storage.partial_features import PartialFeatures
-from mhcln.storage.shards import held_images, shards_of, write_shards
+from mhcln.storage.shard_writing import held_images, shards_of, write_shards
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,8 +20,9 @@ from mhcln.pipeline.extract import ExtractOptions, find_images, opened_engine, u
 from mhcln.pipeline.feature_batches import Engine, compute_missing
 from mhcln.pipeline.hasher import Hasher, load_network, model_file_of
 from mhcln.storage import layout
+from mhcln.storage.extraction_job import ExtractionJob
 from mhcln.storage.files import locked
-from mhcln.storage.partial_features import ExtractionJob, Findings, PartialFeatures
+from mhcln.storage.partial_features import Findings, PartialFeatures
 from mhcln.storage.runs import Run
 from mhcln.training.learner import ROWS_PER_CALL
 

@@ -1,32 +1,24 @@
-"""Features and a split to run folders: trained network, codes of all images, history."""
+"""Features and a split to run folders, one for every bit length and seed."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import time
 from pathlib import Path
-
-import numpy as np
 
 from mhcln.console import Console, UserError
 from mhcln.data import datasets, splits
-from mhcln.device import check_precision, current_device, explained, open_device, tf32, trains_with_xla, versions
-from mhcln.hamming.codes import count_distinct
-from mhcln.pipeline.training_setup import TrainingData, choose_method, codes_of, prepare, solve, trained_network
+from mhcln.device import check_precision, open_device, trains_with_xla
+from mhcln.pipeline.training_job import TrainingJob, carry_out
+from mhcln.pipeline.training_setup import TrainingData, choose_method
 from mhcln.pipeline.views import read_views, views_sha256
-from mhcln.quiet_tensorflow import keras
 from mhcln.storage import formats, layout, runs
-from mhcln.storage.checkpoints import Checkpoint, Progress
 from mhcln.storage.features import file_of
 from mhcln.storage.features_file import Features, ImageTable
-from mhcln.storage.files import locked, replacing
-from mhcln.storage.formats import Activations, Codes, Split
-from mhcln.storage.run_record import Outcome, RunInputs, RunRecord, TrainConfig
-from mhcln.storage.text_files import write_csv
-from mhcln.training import loop
-from mhcln.training.learner import activations
-from mhcln.training.methods import METHODS, ClosedForm, Iterative, MethodSpec
+from mhcln.storage.files import locked
+from mhcln.storage.formats import Split
+from mhcln.storage.run_record import RunInputs, RunRecord, TrainConfig
+from mhcln.training.methods import METHODS, ClosedForm, MethodSpec
 from mhcln.training.samplers import check_triplet_batch
 
 
@@ -138,44 +130,14 @@ def _train_one(
     folder = options.dump_dir / (
         options.run_name or layout.run_name(config.bits, config.loss, seed, options.training_views)
     )
-    job = _Job(folder, record, data, options.save_seconds, compile_with_xla)
+    job = TrainingJob(folder, record, data, options.save_seconds, compile_with_xla)
     with locked(folder):
         outcome = runs.find_finished(folder, record, job.can_go_on)
         done = outcome and (outcome.iterations_done or config.iterations)
         if outcome and (options.finish or done == config.iterations):
             console.say(f"{folder} is done already: {done} iterations, nothing to do")
             return
-        method = METHODS[config.loss]
-        if isinstance(method, ClosedForm):
-            if options.finish:
-                raise UserError(_NOTHING_TO_FINISH.format(folder))
-            with explained(f"fewer {'--training_views' if options.training_views > 1 else 'training images'}", console):
-                _solve_run(job, method, console)
-        else:
-            with explained("a smaller --BATCH_SIZE", console):
-                _train_run(job, method, options.finish, console)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Job:
-    """A run to train: where, what, on which data, how often its state is saved, and whether XLA compiles its loop."""
-
-    folder: Path
-    record: RunRecord
-    data: TrainingData
-    save_seconds: float
-    compile_with_xla: bool
-
-    @property
-    def can_go_on(self) -> bool:
-        """Whether the state of the finished run is kept, since more iterations can follow."""
-        method = METHODS[self.record.config.loss]
-        return isinstance(method, Iterative) and method.open_ended
-
-    @property
-    def checkpoint(self) -> Checkpoint:
-        """Where the state is saved."""
-        return Checkpoint(self.folder / layout.CHECKPOINTS, self.record.identity(self.can_go_on), self.save_seconds)
+        carry_out(job, options.finish, console)
 
 
 def _check_ratio(asked: float | None, recorded: float, split_file: Path) -> None:
@@ -204,78 +166,3 @@ def _describe_inputs(data: TrainingData, split: Split) -> RunInputs:
         training_views=len(data.features.views) + 1 if data.features.views else None,
         views_sha256=views_sha256(data.features),
     )
-
-
-_NOTHING_TO_FINISH = "{} has no interrupted training to --finish; train it without that flag"
-
-
-def _solve_run(job: _Job, method: ClosedForm, console: Console) -> None:
-    """Compute a network in closed form, and write the files of the run: stopped anywhere, it is done again."""
-    folder, config, device = job.folder, job.record.config, current_device()
-    began = time.perf_counter()
-    network = solve(job.data, method, config)
-    seconds = time.perf_counter() - began
-    runs.write_record(folder, job.record)
-    codes = _write_codes(folder, network, job.data)
-    images, distinct = len(job.data.train), count_distinct(codes.codes[np.isin(job.data.used, job.data.train)])
-    write_csv(folder / layout.HISTORY, ["iteration", "distinct_codes"], [[0, distinct]])
-    runs.finish(folder, job.record, Outcome(round(seconds, 3), device.name, **vars(versions(device))))
-    console.say(f"closed form in {seconds:.1f} s, {distinct} distinct codes of {images} training images -> {folder}")
-
-
-def _train_run(job: _Job, method: Iterative, finish: bool, console: Console) -> None:
-    """Train or continue a run, or finish it where it stands, and write its files."""
-    config, folder, checkpoint, device = job.record.config, job.folder, job.checkpoint, current_device()
-    learner, validation = prepare(job.data, method, config, job.compile_with_xla, console)
-    progress = loop.resume(learner, checkpoint, console, validation)
-    if finish and not learner.iteration:
-        raise UserError(_NOTHING_TO_FINISH.format(folder))
-    runs.write_record(folder, job.record)
-    goal = learner.iteration if finish else config.iterations
-    with tf32(config.precision == "tf32"):
-        loop.train(learner, progress, goal, console, checkpoint, validation, folder.name)
-    if job.can_go_on and not finish:
-        loop.save(learner, progress, checkpoint, validation)
-    network = trained_network(learner, method, config, validation)
-    if validation:
-        console.say(f"best at iteration {validation.best_iteration}: {validation.best:.4f} mAP@20 of held-back images")
-    columns = loop.columns(learner, validation)
-    _write_codes(folder, network, job.data)
-    _write_history(folder, columns, progress)
-    outcome = Outcome(
-        seconds=round(progress.seconds, 3),
-        device=device.name,
-        **vars(versions(device)),
-        iterations_done=learner.iteration if finish else None,
-        best_iteration=validation.best_iteration if validation else None,
-        best_validation=validation.best if validation else None,
-    )
-    runs.finish(folder, job.record, outcome)
-    if not job.can_go_on and not finish:
-        checkpoint.remove()
-    last = dict(zip(columns, progress.history[-1], strict=True))
-    of = "views of training images" if job.data.features.views else "training images"
-    console.say(
-        f"{learner.iteration} iterations in {progress.seconds:.0f} s, loss {last['total']:.4f}, "
-        f"{last['distinct_codes']} distinct codes of {len(learner.labels)} {of} -> {folder}"
-    )
-
-
-def _write_codes(folder: Path, network: keras.Model, data: TrainingData) -> Codes:
-    """Write the network and what it makes of all images; return their codes."""
-    found = activations(network, data.features.vectors, data.used)
-    codes = codes_of(found, data)
-    with replacing(folder / layout.MODEL) as path:
-        network.save(path)
-    formats.write_codes(folder, codes)
-    formats.write_activations(folder, Activations(found, codes.paths))
-    return codes
-
-
-def _write_history(folder: Path, columns: list[str], progress: Progress) -> None:
-    whole = {"iteration", "distinct_codes"}
-    rows = (
-        [int(value) if name in whole else f"{value:.9g}" for name, value in zip(columns, row, strict=True)]
-        for row in progress.history
-    )
-    write_csv(folder / layout.HISTORY, columns, rows)

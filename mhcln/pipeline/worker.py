@@ -20,7 +20,8 @@ from mhcln.console import Quiet, UserError
 from mhcln.device import explained, open_device
 from mhcln.pipeline.feature_batches import OnBroken, ThisProcess
 from mhcln.quiet_tensorflow import tf
-from mhcln.storage.partial_features import ExtractionJob, Findings, PartialFeatures, stamp
+from mhcln.storage.extraction_job import ExtractionJob, stamp
+from mhcln.storage.partial_features import Findings, PartialFeatures
 
 PACKAGE = Path(__file__).resolve().parents[1]
 

@@ -8,7 +8,7 @@ import dataclasses
 from pathlib import Path
 
 from mhcln.console import UserError
-from mhcln.storage import layout, shards
+from mhcln.storage import layout, shard_writing, shards
 from mhcln.storage.features_file import FEATURES_MADE_BY, Features, ImageTable, read_file, read_table, write_file
 from mhcln.storage.files import check_npz
 from mhcln.storage.mapped import MappedArray, MappedVectors, state_of
@@ -95,8 +95,8 @@ def shard_sizes(dump_dir: Path) -> list[int]:
 
 def write_features(dump_dir: Path, content: Features, shard_images: int | None = None) -> None:
     """Write `features.npz`, or shards if there are more than `shard_images` images; all in one file if that is None."""
-    if shard_images is not None and shards.shards_of(len(content.images), shard_images):
-        shards.write_shards(dump_dir, content.images, content.vectors.__getitem__, shard_images)
+    if shard_images is not None and shard_writing.shards_of(len(content.images), shard_images):
+        shard_writing.write_shards(dump_dir, content.images, content.vectors.__getitem__, shard_images)
         return
     write_file(dump_dir / layout.FEATURES, dataclasses.replace(content, vectors=content.vectors[:]))
-    shards.remove_unlisted(dump_dir)
+    shard_writing.remove_unlisted(dump_dir)

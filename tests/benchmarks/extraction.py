@@ -46,7 +46,8 @@ from mhcln.data import folders
 from mhcln.pipeline.extract import ExtractOptions, extract
 from mhcln.pipeline.feature_batches import ThisProcess, compute_missing
 from mhcln.quiet_tensorflow import keras, tf
-from mhcln.storage.partial_features import ExtractionJob, PartialFeatures
+from mhcln.storage.extraction_job import ExtractionJob
+from mhcln.storage.partial_features import PartialFeatures
 
 BATCH = 32
 NULL_BATCHES = (32, 128)  # of --null_network: the default sizes

@@ -34,7 +34,8 @@ from mhcln.data.datasets import Dataset
 from mhcln.data.folders import Scan
 from mhcln.pipeline.extract import ExtractOptions, extract
 from mhcln.pipeline.feature_batches import ThisProcess
-from mhcln.storage.partial_features import ExtractionJob, Findings, PartialFeatures
+from mhcln.storage.extraction_job import ExtractionJob
+from mhcln.storage.partial_features import Findings, PartialFeatures
 
 CLASSES, BATCH, SHARE = 100, 1024, 0.01
 RECIPE = Recipe(RANDOM, POOL_3, "pixels", "float32", 1, seed=0)

@@ -20,7 +20,7 @@ from mhcln.console import UserError
 from mhcln.data import folders
 from mhcln.pipeline.extract import ExtractOptions, extract
 from mhcln.pipeline.feature_batches import ThisProcess
-from mhcln.storage import files, formats, runs, shards
+from mhcln.storage import files, formats, runs, shard_writing, shards
 from mhcln.storage.archive import load_archive
 from mhcln.storage.features import file_of, read_features, write_features
 from mhcln.storage.features_file import Features
@@ -240,7 +240,7 @@ def test_batches_leave_the_disk_as_shards_are_written_and_another_size_makes_the
     tmp_path, extraction, monkeypatch
 ):
     dump, written = tmp_path / "dump", []
-    real = shards.write_file
+    real = shard_writing.write_file
 
     def watched(path: Path, content: Features) -> None:
         if path.parent.name == "features":
@@ -252,7 +252,7 @@ def test_batches_leave_the_disk_as_shards_are_written_and_another_size_makes_the
 
     wanted = extraction(tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(shards, "write_file", watched)
+        patch.setattr(shard_writing, "write_file", watched)
         with pytest.raises(Killed):
             extraction(dump)
     assert written == [[True] * 8, [False] * 2 + [True] * 6]

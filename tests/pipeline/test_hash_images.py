@@ -25,12 +25,13 @@ from mhcln.console import UserError
 from mhcln.demo.scenes import draw_scene
 from mhcln.hamming.codes import unpack
 from mhcln.pipeline import hash_images as pipeline_hash_images
+from mhcln.pipeline.add_images import add_images
 from mhcln.pipeline.additions import ArchiveWriter, laid_out
 from mhcln.pipeline.cluster import ClusterOptions
 from mhcln.pipeline.extract import ExtractOptions
 from mhcln.pipeline.extract import extract_features as extract
 from mhcln.pipeline.hash_images import hash_images
-from mhcln.pipeline.search import SearchOptions, add_images, search
+from mhcln.pipeline.search import SearchOptions, search
 from mhcln.storage import layout, runs
 from mhcln.storage.archive import Archive, load_archive
 from mhcln.storage.features import read_features, write_features

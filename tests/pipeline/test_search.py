@@ -17,8 +17,8 @@ from PIL import Image
 from mhcln.console import UserError
 from mhcln.demo.scenes import draw_scene
 from mhcln.hamming.ordered import quantise
+from mhcln.pipeline.add_images import add_images
 from mhcln.pipeline.additions import laid_out
-from mhcln.pipeline.search import add_images
 from mhcln.storage import formats, layout, runs
 from mhcln.storage.archive import load_archive
 from mhcln.storage.features import read_features, write_features

@@ -22,7 +22,8 @@ from mhcln.pipeline.feature_batches import ThisProcess, compute_missing
 from mhcln.pipeline.hands import ATTEMPTS, Run
 from mhcln.pipeline.worker import PACKAGE, Order, Worker, package_checksum
 from mhcln.quiet_tensorflow import tf
-from mhcln.storage.partial_features import ExtractionJob, Findings, PartialFeatures
+from mhcln.storage.extraction_job import ExtractionJob
+from mhcln.storage.partial_features import Findings, PartialFeatures
 
 MARK = "mark"
 HOST = f"worker on {socket.gethostname()}: "

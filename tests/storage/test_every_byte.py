@@ -22,9 +22,10 @@ from mhcln.console import UserError
 from mhcln.pipeline.additions import ArchiveWriter
 from mhcln.storage import archive, files, formats, layout, results, runs, text_files
 from mhcln.storage.checkpoints import STATE, Checkpoint, Progress
+from mhcln.storage.extraction_job import ExtractionJob
 from mhcln.storage.features import read_image_table, write_features
 from mhcln.storage.formats import Activations, Addition
-from mhcln.storage.partial_features import ExtractionJob, Findings, PartialFeatures
+from mhcln.storage.partial_features import Findings, PartialFeatures
 from mhcln.storage.run_record import TrainConfig
 
 WHOLE = bool(os.environ.get("MHCLN_CAMPAIGN"))

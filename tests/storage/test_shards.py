@@ -9,7 +9,7 @@ import pytest
 from factories import image_table
 
 from mhcln.console import UserError
-from mhcln.storage import files, shards
+from mhcln.storage import files, shard_writing, shards
 from mhcln.storage.features import file_of, read_features, read_image_table, read_intact, write_features
 from mhcln.storage.features_file import Features, ImageTable
 from mhcln.storage.mapped import MappedArray, MappedVectors, state_of
@@ -106,14 +106,14 @@ def test_old_shards_stay_until_the_new_list_is_there(dump):
         return VECTORS[rows] + 1
 
     with pytest.raises(KeyboardInterrupt):
-        shards.write_shards(dump, TABLE, read, 5)
+        shard_writing.write_shards(dump, TABLE, read, 5)
     assert (read_features(dump).vectors[:] == VECTORS).all()
     assert "features/part-00003.npz" in names(dump)
-    assert shards.held_images(dump, TABLE, 5) == 5
-    assert shards.held_images(dump, dataclasses.replace(TABLE, inputs="of others"), 5) == 0
-    assert shards.held_images(dump, TABLE, 6) == 0
+    assert shard_writing.held_images(dump, TABLE, 5) == 5
+    assert shard_writing.held_images(dump, dataclasses.replace(TABLE, inputs="of others"), 5) == 0
+    assert shard_writing.held_images(dump, TABLE, 6) == 0
     (dump / "features" / "of the user.txt").touch()
-    shards.write_shards(dump, TABLE, lambda rows: VECTORS[rows] + 1, 5)
+    shard_writing.write_shards(dump, TABLE, lambda rows: VECTORS[rows] + 1, 5)
     assert (read_features(dump).vectors[:] == VECTORS + 1).all()
     assert names(dump) == ["features.json", "features/of the user.txt", *(f"features/part-0000{n}.npz" for n in (3, 4))]
 

@@ -8,7 +8,8 @@ import pytest
 from mhcln.console import UserError
 from mhcln.storage import files, layout
 from mhcln.storage.checkpoints import STATE, Checkpoint, Progress
-from mhcln.storage.partial_features import SETTINGS, ExtractionJob, Findings, PartialFeatures
+from mhcln.storage.extraction_job import ExtractionJob
+from mhcln.storage.partial_features import SETTINGS, Findings, PartialFeatures
 
 OTHERS = [
     np.array(3.5),
