@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import http.client
 import os
 import re
 import urllib.request
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
-from mhcln.backbone.layers import BatchNorm, Conv, Join, Layer, Network, Pool, Scaling, ancestors_of, fold
+from mhcln.backbone.layers import BatchNorm, Conv, FloatArray, Join, Layer, Network, Pool, Scaling, ancestors_of, fold
 from mhcln.console import Console, UserError, user_path
 from mhcln.quiet_tensorflow import keras
 from mhcln.storage import keras_file
@@ -48,19 +50,16 @@ def is_weights(path: Path) -> bool:
 def read_weights(path: Path) -> Network:
     """Return the network of a Keras InceptionV3 file, `.h5`, `.weights.h5` or `.keras`, with or without classifier.
 
-    The network is built as Keras defines it and then filled with the weights of the file: nothing that the file
-    describes is made. Raises UserError if the file is not of that network.
+    Its layers are those that Keras defines, with the weights of the file: nothing that the file describes is made.
+    Raises UserError if the file is not of that network.
     """
     try:
         found, source = keras_file.read_archive(path) if _is_archive(path) else (None, path)
-        model = _untrained()
+        layers, shapes = _architecture()
         if found is not None:
-            _check_layers(found, keras_file.parse_config(model.to_json()))
-        with_weights = [layer for layer in model.layers if layer.weights]
-        shapes = [Shapes(type(layer).__name__, [tuple(w.shape) for w in layer.weights]) for layer in with_weights]
-        for layer, weights in zip(with_weights, keras_file.read_weights(source, shapes), strict=True):
-            layer.set_weights(weights)
-        return _network_of(model)
+            _check_layers(found, layers)
+        weights = keras_file.read_weights(source, list(shapes.values()))
+        return _network_of(layers, dict(zip(shapes, weights, strict=True)))
     except OtherLayoutError as error:
         raise UserError(
             f"{path} is an HDF5 file of Keras, but {one_line(error)}; load it with Keras, save that model again by "
@@ -84,8 +83,19 @@ def _start(path: Path) -> bytes:
         return handle.read(len(HDF5))
 
 
-def _untrained() -> keras.Model:
-    return keras.applications.InceptionV3(weights=None, include_top=False, input_shape=(299, 299, 3))
+@functools.cache
+def _architecture() -> tuple[list[SavedLayer], dict[str, Shapes]]:
+    """Return the layers of InceptionV3, and by their names the shapes of the weights of those that have some.
+
+    Keras, which is asked, takes more than a second to build it.
+    """
+    model = keras.applications.InceptionV3(weights=None, include_top=False, input_shape=(299, 299, 3))
+    shapes = {
+        layer.name: Shapes(type(layer).__name__, [tuple(each.shape) for each in layer.weights])
+        for layer in model.layers
+        if layer.weights
+    }
+    return keras_file.parse_config(model.to_json()), shapes
 
 
 def _check_layers(found: list[SavedLayer], wanted: list[SavedLayer]) -> None:
@@ -145,7 +155,8 @@ def random_network(seed: int) -> Network:
     of every feature: features of two images would point the same way. The scale that this costs comes back at the
     input: without biases, the network's output is proportional to it.
     """
-    network = _network_of(_untrained())
+    architecture, shapes = _architecture()
+    network = _network_of(architecture, {name: _initial(each) for name, each in shapes.items()})
     random = np.random.default_rng(seed)
     layers = dict(network.layers)
     for name, layer in layers.items():
@@ -158,17 +169,23 @@ def random_network(seed: int) -> Network:
     return dataclasses.replace(network, layers=layers, scaling=scaling)
 
 
-def _network_of(model: keras.Model) -> Network:
-    """Return what a Keras model computes from its image to `mixed10`, then the mean over space."""
-    names = {id(layer.output): layer.name for layer in model.layers}
+def _initial(layer: Shapes) -> list[FloatArray]:
+    """Return weights of 0, but for the variance of a batch norm, its last, which is 1."""
+    weights = [np.zeros(shape, np.float32) for shape in layer.shapes]
+    if layer.kind == "BatchNormalization":
+        weights[-1] += 1
+    return weights
+
+
+def _network_of(architecture: list[SavedLayer], weights: dict[str, list[FloatArray]]) -> Network:
+    """Return what layers of Keras compute from their image to `mixed10`, then the mean over space."""
     layers: dict[str, Layer] = {}
     first = ""
-    for layer in model.layers:
-        read = layer.input if isinstance(layer.input, list) else [layer.input]
-        if isinstance(layer, keras.layers.InputLayer):
+    for layer in architecture:
+        if layer.kind == "InputLayer":
             first = first or layer.name
         else:
-            layers[layer.name] = _layer_of(layer, tuple(names[id(tensor)] for tensor in read), layers)
+            layers[layer.name] = _layer_of(layer, weights.get(layer.name, []), layers)
         if layer.name == OUTPUT:
             break
     layers["avg_pool"] = Pool(OUTPUT, "average", (8, 8), (1, 1), "VALID")
@@ -177,22 +194,23 @@ def _network_of(model: keras.Model) -> Network:
     return Network(ancestors_of("avg_pool", layers), first, SCALING, {"pool_3": OUTPUT, **blocks})
 
 
-def _layer_of(layer: keras.Layer, read: tuple[str, ...], layers: dict[str, Layer]) -> Layer:
-    if isinstance(layer, keras.layers.Conv2D):
-        weights = layer.get_weights()
-        bias = weights[1] if layer.use_bias else np.zeros(layer.filters, np.float32)
-        return Conv(read[0], weights[0], bias, layer.strides, layer.padding.upper(), relu=False)
-    if isinstance(layer, keras.layers.MaxPooling2D | keras.layers.AveragePooling2D):
-        kind = "max" if isinstance(layer, keras.layers.MaxPooling2D) else "average"
-        return Pool(read[0], kind, layer.pool_size, layer.strides, layer.padding.upper())
-    if isinstance(layer, keras.layers.Concatenate):
-        return Join(read)
-    conv = layers.get(read[0])
-    if isinstance(conv, Conv) and isinstance(layer, keras.layers.BatchNormalization) and not conv.relu:
-        mean, variance = (np.asarray(value) for value in (layer.moving_mean, layer.moving_variance))
-        beta = np.asarray(layer.beta) if layer.center else np.zeros_like(mean)
-        gamma = np.asarray(layer.gamma) if layer.scale else 1.0
-        return fold(conv, BatchNorm(mean, variance, beta, gamma, layer.epsilon))
-    if isinstance(conv, Conv) and isinstance(layer, keras.layers.Activation):
+def _layer_of(layer: SavedLayer, weights: list[FloatArray], layers: dict[str, Layer]) -> Layer:
+    source, config = layer.inputs[0], cast(dict[str, Any], layer.config)
+    if layer.kind == "Conv2D":
+        kernel, *biases = weights
+        bias = biases[0] if biases else np.zeros(kernel.shape[-1], np.float32)
+        return Conv(source, kernel, bias, tuple(config["strides"]), config["padding"].upper(), relu=False)
+    if layer.kind in ("MaxPooling2D", "AveragePooling2D"):
+        kind = "max" if layer.kind == "MaxPooling2D" else "average"
+        return Pool(source, kind, tuple(config["pool_size"]), tuple(config["strides"]), config["padding"].upper())
+    if layer.kind == "Concatenate":
+        return Join(tuple(layer.inputs))
+    conv = layers.get(source)
+    if isinstance(conv, Conv) and layer.kind == "BatchNormalization" and not conv.relu:
+        values = iter(weights)  # in Keras's order
+        gamma = next(values) if config["scale"] else 1.0
+        beta = next(values) if config["center"] else np.zeros(conv.kernel.shape[-1], np.float32)
+        return fold(conv, BatchNorm(next(values), next(values), beta, gamma, config["epsilon"]))
+    if isinstance(conv, Conv) and layer.kind == "Activation":
         return dataclasses.replace(conv, relu=True)
-    raise ValueError(f"its layer {layer.name!r} is a {type(layer).__name__}, which InceptionV3 does not have there")
+    raise ValueError(f"its layer {layer.name!r} is a {layer.kind}, which InceptionV3 does not have there")

@@ -18,7 +18,7 @@ import pytest
 from graphs import random_jpeg
 
 from mhcln.backbone import keras_inception
-from mhcln.backbone.backbone import open_backbone
+from mhcln.backbone.backbone import open_backbone, recipe_of
 from mhcln.backbone.recipe import BackboneOptions
 from mhcln.console import Terminated, UserError
 from mhcln.quiet_tensorflow import keras, tf
@@ -36,9 +36,29 @@ def keras_model():
     return model
 
 
-def test_keras_weights_give_what_keras_gives(tmp_path, console, keras_model):
-    keras_model.save_weights(tmp_path / "own.weights.h5")
-    backbone = open_backbone(BackboneOptions(tmp_path), console)
+@pytest.fixture(scope="module")
+def keras_file(tmp_path_factory, keras_model) -> Path:
+    path = tmp_path_factory.mktemp("keras") / "own.keras"
+    keras_model.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def weights_file(tmp_path_factory, keras_model) -> Path:
+    path = tmp_path_factory.mktemp("keras") / "own.weights.h5"
+    keras_model.save_weights(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def legacy_file(tmp_path_factory, keras_model) -> Path:
+    path = tmp_path_factory.mktemp("keras") / keras_inception.IMAGENET
+    save_legacy_weights(keras_model, path)
+    return path
+
+
+def test_keras_weights_give_what_keras_gives(console, keras_model, weights_file):
+    backbone = open_backbone(BackboneOptions(weights_file), console)
     image = tf.constant(RNG.integers(0, 256, (200, 180, 3), dtype=np.uint8))
     images = backbone.resize(image)[None]
     by_keras = tf.image.resize(image[None], (299, 299)).numpy()
@@ -49,10 +69,9 @@ def test_keras_weights_give_what_keras_gives(tmp_path, console, keras_model):
     assert "tiff=pixels" in backbone.extractor
 
 
-def test_layers_of_keras_are_the_means_of_its_blocks(tmp_path, console, keras_model):
-    keras_model.save_weights(tmp_path / "own.weights.h5")
+def test_layers_of_keras_are_the_means_of_its_blocks(console, keras_model, weights_file):
     blocks = keras.Model(keras_model.input, [keras_model.get_layer(name).output for name in ("mixed8", "mixed0")])
-    backbone = open_backbone(BackboneOptions(tmp_path, layers=("mixed_8", "mixed")), console)
+    backbone = open_backbone(BackboneOptions(weights_file, layers=("mixed_8", "mixed")), console)
     image = RNG.uniform(0, 255, (1, 299, 299, 3)).astype(np.float32)
     outputs = blocks(keras.applications.inception_v3.preprocess_input(image.copy()))
     wanted = np.concatenate([output.numpy().mean(axis=(1, 2)) for output in outputs], axis=1)
@@ -84,13 +103,10 @@ def save_legacy_weights(model: keras.Model, path: Path) -> None:
         fix_lengths(file)
 
 
-def test_every_keras_format_holds_the_same_network(tmp_path, keras_model):
-    keras_model.save_weights(tmp_path / "own.weights.h5")
-    keras_model.save(tmp_path / "own.keras")
-    save_legacy_weights(keras_model, tmp_path / keras_inception.IMAGENET)
-    first = keras_inception.read_weights(tmp_path / "own.weights.h5")
-    assert same_layers(first, keras_inception.read_weights(tmp_path / "own.keras"))
-    assert same_layers(first, keras_inception.read_weights(tmp_path / keras_inception.IMAGENET))
+def test_every_keras_format_holds_the_same_network(keras_file, weights_file, legacy_file):
+    first = keras_inception.read_weights(weights_file)
+    assert same_layers(first, keras_inception.read_weights(keras_file))
+    assert same_layers(first, keras_inception.read_weights(legacy_file))
 
 
 def with_top(model: keras.Model) -> keras.Model:
@@ -99,14 +115,13 @@ def with_top(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, keras.layers.Dense(7)(pooled))
 
 
-def test_files_of_any_name_are_recognised_by_what_they_hold(tmp_path, console, keras_model, keras_file):
-    keras_model.save_weights(tmp_path / "own.weights.h5")
-    wanted = keras_inception.read_weights(tmp_path / "own.weights.h5")
-    (tmp_path / "own.weights.h5").rename(tmp_path / "a.bin")
+def test_files_of_any_name_are_recognised_by_what_they_hold(tmp_path, keras_model, keras_file, weights_file):
+    wanted = keras_inception.read_weights(weights_file)
+    (tmp_path / "a.bin").write_bytes(weights_file.read_bytes())
     save_legacy_weights(with_top(keras_model), tmp_path / "b.hdf5")
     (tmp_path / "c.h5").write_bytes(keras_file.read_bytes())
     for name in ("a.bin", "b.hdf5", "c.h5"):
-        assert open_backbone(BackboneOptions(tmp_path / name), console).recipe.family == "keras-inception-v3"
+        assert recipe_of(tmp_path / name, BackboneOptions()).family == "keras-inception-v3"
         assert same_layers(keras_inception.read_weights(tmp_path / name), wanted), name
 
 
@@ -127,15 +142,9 @@ def test_whole_models_in_h5_are_read_or_told_how_to_save_them_again(tmp_path, co
 
 
 @pytest.mark.parametrize("name", ["a.keras", "a.weights.h5", "a.h5", "a.bin"])
-def test_an_interrupted_download_of_weights_is_one_line(tmp_path, console, keras_model, keras_file, name):
-    path = tmp_path / name
-    if name == "a.keras":
-        path.write_bytes(keras_file.read_bytes())
-    elif name == "a.weights.h5":
-        keras_model.save_weights(path)
-    else:
-        save_legacy_weights(keras_model, path)
-    content = path.read_bytes()
+def test_an_interrupted_download_of_weights_is_one_line(tmp_path, console, keras_file, weights_file, legacy_file, name):
+    path, whole = tmp_path / name, {"a.keras": keras_file, "a.weights.h5": weights_file}.get(name, legacy_file)
+    content = whole.read_bytes()
     for size in (0, 5, 1000, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:size])
         with pytest.raises(UserError, match=f"{name} (does not hold Keras|is not the Inception graph)") as caught:
@@ -165,13 +174,6 @@ def with_layers(path: Path, change) -> Path:
         for name, value in content.items():
             archive.writestr(name, value)
     return path.with_name("changed.keras")
-
-
-@pytest.fixture(scope="module")
-def keras_file(tmp_path_factory, keras_model) -> Path:
-    path = tmp_path_factory.mktemp("keras") / "own.keras"
-    keras_model.save(path)
-    return path
 
 
 def option(layer: int, name: str, value):
@@ -237,8 +239,8 @@ def test_layers_behind_the_last_block_are_left_alone(keras_file):
     assert same_layers(read, keras_inception.read_weights(keras_file))
 
 
-def test_a_variance_that_is_not_positive_is_refused(tmp_path, keras_model):
-    keras_model.save_weights(tmp_path / "own.weights.h5")
+def test_a_variance_that_is_not_positive_is_refused(tmp_path, weights_file):
+    (tmp_path / "own.weights.h5").write_bytes(weights_file.read_bytes())
     with h5py.File(tmp_path / "own.weights.h5", "a") as file:
         file["layers/batch_normalization_3/vars/2"][0] = -1
     with pytest.raises(UserError, match="has a variance that is not positive"):

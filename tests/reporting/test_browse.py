@@ -89,7 +89,7 @@ def hits(page) -> list[tuple[int, int]]:
     return page.eval_on_selector_all("#hits li", "all => all.map(e => [+e.dataset.row, +e.dataset.distance])")
 
 
-@pytest.mark.parametrize(("bits", "unknown", "clicks"), [(12, 0, 50), (32, 30, 10), (70, 5, 10), (1, 0, 5)])
+@pytest.mark.parametrize(("bits", "unknown", "clicks"), [(12, 0, 15), (32, 30, 10), (70, 5, 10), (1, 0, 5)])
 def test_a_click_finds_what_the_index_finds(tmp_path, visit, bits, unknown, clicks):
     paths, index = write_page(tmp_path, bits=bits, unknown=unknown)
     page = visit(tmp_path)
