@@ -1,10 +1,11 @@
-"""What the workers of a cluster have in hand: the batches of a job that wait, and the calls that are under way."""
+"""What the workers of a cluster have in hand: batches that wait, calls under way; and machines that start none."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from mhcln.console import UserError
@@ -15,6 +16,7 @@ from mhcln.storage.partial_features import PartialFeatures
 
 ATTEMPTS = 3  # times that a batch may end the process of its worker, each time twice
 START_SECONDS = 300.0  # that a job waits while it has no worker
+NOTICE_SECONDS = 20.0  # after which Ray knows of a lost machine: it looks every 3 s, and believes the fifth silence
 
 
 @dataclasses.dataclass(eq=False)
@@ -74,3 +76,30 @@ class Run:
                 "little memory, or an image that breaks them? Leave it out, or take a smaller --batch_size"
             )
         self.waiting.appendleft(batch)
+
+
+class Doubts:
+    """Machines that could not start a worker, and why: they may be lost, which Ray notices only later."""
+
+    def __init__(self) -> None:
+        self._machines: dict[str, tuple[float, str]] = {}
+
+    def add(self, node: Node, problem: str) -> None:
+        """Doubt a machine from now on."""
+        self._machines.setdefault(node.id, (time.monotonic(), problem))
+
+    def __contains__(self, node: Node) -> bool:
+        return node.id in self._machines
+
+    def confirmed(self, there: set[str]) -> Iterator[tuple[str, str]]:
+        """Yield machines that are still there when Ray would know of their loss, and why; forget those that are gone.
+
+        Args:
+            there: Those that are there, by id.
+        """
+        for machine, (since, problem) in [*self._machines.items()]:
+            is_there = machine in there
+            if not is_there or time.monotonic() - since > NOTICE_SECONDS:
+                del self._machines[machine]
+                if is_there:
+                    yield machine, problem

@@ -16,14 +16,13 @@ from mhcln.backbone.recipe import BackboneOptions
 from mhcln.console import Console, UserError
 from mhcln.pipeline.cluster import Cluster, ClusterOptions, Node, connected
 from mhcln.pipeline.feature_batches import Computed, OnBroken
-from mhcln.pipeline.hands import START_SECONDS, Member, Run
+from mhcln.pipeline.hands import NOTICE_SECONDS, START_SECONDS, Doubts, Member, Run
 from mhcln.pipeline.worker import About, Order, Worker, package_checksum
 from mhcln.storage.files import PART, one_line
 from mhcln.storage.partial_features import PartialFeatures
 
 IN_FLIGHT = 2  # batches of a worker: it reads the images of one while the network has the other
 LOOK_SECONDS = 1.0  # between looks for new machines
-NOTICE_SECONDS = 20.0  # after which Ray knows of a lost machine: it looks every 3 s, and believes the fifth silence
 LATE_SECONDS = 30.0  # that the first batch waits for workers that are not there yet, if others are
 FINISH_SECONDS = 10.0  # that batches in hand may take after a signal
 DISMISS_SECONDS = 1.0  # after which Ray knows of calls that were under way; if it is shut down before, it complains
@@ -70,6 +69,7 @@ class WorkersEngine:
         self._cluster, self._order, self._console = cluster, order, console
         self._members: list[Member] = []
         self._left_out: set[str] = set()  # nodes
+        self._doubts = Doubts()
         self._known: set[About] = set()
         self._looked = -LOOK_SECONDS
         self._said = ""
@@ -154,7 +154,10 @@ class WorkersEngine:
         alive = {node.id for node in nodes}
         for member in [member for member in self._members if member.node.id not in alive]:
             self._lose(run, member, "its machine is gone")
-        room = {node: node.workers - sum(member.node.id == node.id for member in self._members) for node in nodes}
+        for machine, problem in self._doubts.confirmed(alive):
+            self._leave_out(machine, problem)
+        usable = [node for node in nodes if node.id not in self._left_out and node not in self._doubts]
+        room = {node: node.workers - sum(member.node.id == node.id for member in self._members) for node in usable}
         while any(count > 0 for count in room.values()) and len(self._members) != self._cluster.most:
             node = max(room, key=lambda each: room[each])
             room[node] -= 1
@@ -176,9 +179,12 @@ class WorkersEngine:
                 run.began()
             except _LostError as lost:
                 self._lose(run, member, str(lost))
-                if first and self._is_gone(member.node):
-                    continue
                 problem = f"worker on {member.node.host}: it cannot start ({lost}); see Ray's logs there"
+                if not first:
+                    self._doubts.add(member.node, problem)
+                    continue
+                if self._is_gone(member.node):
+                    continue
             except UserError as error:
                 self._lose(run, member, str(error))
                 problem = str(error)
@@ -186,9 +192,12 @@ class WorkersEngine:
                 continue
             if first:
                 raise UserError(problem)
-            if member.node.id not in self._left_out:
-                self._console.warn(f"{problem}; going on without that machine")
-            self._left_out.add(member.node.id)
+            self._leave_out(member.node.id, problem)
+
+    def _leave_out(self, machine: str, problem: str) -> None:
+        if machine not in self._left_out:
+            self._console.warn(f"{problem}; going on without that machine")
+        self._left_out.add(machine)
 
     def _is_gone(self, node: Node) -> bool:
         """Return whether a machine on which a worker could not start is lost, which Ray may notice only later."""

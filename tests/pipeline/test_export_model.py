@@ -175,11 +175,11 @@ def test_how_rasters_were_read_is_said(pipeline, tmp_path, evaluate):
     assert (result.returncode, result.stderr) == (0, f"warning: rasters were read with {how}\n")
 
 
-def test_210_real_images_have_the_codes_of_the_pipeline(shared, run_script, tmp_path):
+def test_real_images_have_the_codes_of_the_pipeline(shared, run_script, tmp_path):
     images = tmp_path / "images"
     for folder in (shared / "data" / "UCMD").iterdir():
         (images / folder.name).mkdir(parents=True)
-        for path in sorted(folder.iterdir())[:10]:
+        for path in sorted(folder.iterdir())[:3]:
             (images / folder.name / path.name).symlink_to(path)
     dump = f"--dump_dir={tmp_path / 'dump'}"
     for script, *flags in (
@@ -191,7 +191,7 @@ def test_210_real_images_have_the_codes_of_the_pipeline(shared, run_script, tmp_
         result = run_script(script, *flags, dump)
         assert result.returncode == 0, f"{script}: {result.stderr}"
     codes = formats.read_codes(tmp_path / "dump" / "K32")
-    assert len(codes.paths) == 210
+    assert len(codes.paths) == 63
     found = served(tmp_path / "served" / "1", [images / path for path in codes.paths], tmp_path)
     np.testing.assert_array_equal(found["codes"], codes.codes)
     stored = formats.read_activations(tmp_path / "dump" / "K32", 32).activations
