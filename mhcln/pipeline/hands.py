@@ -91,6 +91,9 @@ class Doubts:
     def __contains__(self, node: Node) -> bool:
         return node.id in self._machines
 
+    def __bool__(self) -> bool:
+        return bool(self._machines)
+
     def confirmed(self, there: set[str]) -> Iterator[tuple[str, str]]:
         """Yield machines that are still there when Ray would know of their loss, and why; forget those that are gone.
 

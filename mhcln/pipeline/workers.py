@@ -14,9 +14,9 @@ from mhcln.backbone.backbone import chosen_file, recipe_of
 from mhcln.backbone.describe import BATCH_SIZE, BATCH_SIZE_ON_GPU
 from mhcln.backbone.recipe import BackboneOptions
 from mhcln.console import Console, UserError
-from mhcln.pipeline.cluster import Cluster, ClusterOptions, Node, connected
+from mhcln.pipeline.cluster import Cluster, ClusterOptions, connected
 from mhcln.pipeline.feature_batches import Computed, OnBroken
-from mhcln.pipeline.hands import NOTICE_SECONDS, START_SECONDS, Doubts, Member, Run
+from mhcln.pipeline.hands import START_SECONDS, Doubts, Member, Run
 from mhcln.pipeline.worker import About, Order, Worker, package_checksum
 from mhcln.storage.files import PART, one_line
 from mhcln.storage.partial_features import PartialFeatures
@@ -100,7 +100,7 @@ class WorkersEngine:
         try:
             self._gather(run, arrived)
             while (run.waiting or run.running) and not arrived():
-                self._look(run)
+                self._look(run, first=False)
                 self._hand_out(run)
                 run.check_progress()
                 yield from self._finished(run)
@@ -124,12 +124,12 @@ class WorkersEngine:
         for member in self._members:  # of an earlier job
             self._begin(run, member)
         while not arrived():
-            self._look(run)
+            self._look(run, first=True)
             self._begun(run, first=True)
             waited = time.monotonic() - run.active
             if not run.begun and waited > START_SECONDS:
                 raise UserError(f"no worker has begun within {START_SECONDS:.0f} s; does other work fill the cluster?")
-            if run.begun and (not run.beginning or waited > LATE_SECONDS):
+            if run.begun and not self._doubts and (not run.beginning or waited > LATE_SECONDS):
                 break
         if arrived():
             return
@@ -145,8 +145,8 @@ class WorkersEngine:
                 f"workers are not alike, so that their features differ by rounding: {self.device}; {self.software}"
             )
 
-    def _look(self, run: Run) -> None:
-        """Drop workers of machines that are gone, and start some where there is room."""
+    def _look(self, run: Run, first: bool) -> None:
+        """Drop workers of machines that are gone, and start some where there is room; `first` is that of `_refuse`."""
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
         self._looked = time.monotonic()
@@ -155,7 +155,7 @@ class WorkersEngine:
         for member in [member for member in self._members if member.node.id not in alive]:
             self._lose(run, member, "its machine is gone")
         for machine, problem in self._doubts.confirmed(alive):
-            self._leave_out(machine, problem)
+            self._refuse(machine, problem, first)
         usable = [node for node in nodes if node.id not in self._left_out and node not in self._doubts]
         room = {node: node.workers - sum(member.node.id == node.id for member in self._members) for node in usable}
         while any(count > 0 for count in room.values()) and len(self._members) != self._cluster.most:
@@ -170,7 +170,7 @@ class WorkersEngine:
         run.beginning[member.actor.begin.remote(self._order, run.part(batch), run.mark)] = member
 
     def _begun(self, run: Run, first: bool) -> None:
-        """Take in workers that have begun; before the first batch, raise UserError if one is another."""
+        """Take in workers that have begun; `first` is that of `_refuse`."""
         for ref in self._ready(run.beginning, LOOK_SECONDS if first else 0):
             member = run.beginning.pop(ref)
             try:
@@ -179,34 +179,20 @@ class WorkersEngine:
                 run.began()
             except _LostError as lost:
                 self._lose(run, member, str(lost))
-                problem = f"worker on {member.node.host}: it cannot start ({lost}); see Ray's logs there"
-                if not first:
-                    self._doubts.add(member.node, problem)
-                    continue
-                if self._is_gone(member.node):
-                    continue
+                self._doubts.add(
+                    member.node, f"worker on {member.node.host}: it cannot start ({lost}); see Ray's logs there"
+                )
             except UserError as error:
                 self._lose(run, member, str(error))
-                problem = str(error)
-            else:
-                continue
-            if first:
-                raise UserError(problem)
-            self._leave_out(member.node.id, problem)
+                self._refuse(member.node.id, str(error), first)
 
-    def _leave_out(self, machine: str, problem: str) -> None:
+    def _refuse(self, machine: str, problem: str, first: bool) -> None:
+        """Go on without a machine that is not as the driver is; raise UserError if that is before the first batch."""
+        if first:
+            raise UserError(problem)
         if machine not in self._left_out:
             self._console.warn(f"{problem}; going on without that machine")
         self._left_out.add(machine)
-
-    def _is_gone(self, node: Node) -> bool:
-        """Return whether a machine on which a worker could not start is lost, which Ray may notice only later."""
-        limit = time.monotonic() + NOTICE_SECONDS
-        while any(each.id == node.id for each in self._cluster.nodes()):
-            if time.monotonic() > limit:
-                return False
-            time.sleep(LOOK_SECONDS)
-        return True
 
     def _hand_out(self, run: Run) -> None:
         while run.waiting:

@@ -7,6 +7,7 @@ import pytest
 from conftest import RecordingConsole
 
 from mhcln.backbone.recipe import BackboneOptions, Recipe
+from mhcln.console import UserError
 from mhcln.pipeline import hands, workers
 from mhcln.pipeline.cluster import Node
 from mhcln.pipeline.worker import About, Order
@@ -68,7 +69,7 @@ def computed_on(cluster: PlayedCluster, tmp_path) -> list[str]:
     """Compute all batches; return the warnings."""
     paths = [f"{number}.jpg" for number in range(BATCHES)]
     partial = PartialFeatures(tmp_path, ExtractionJob("images", paths, np.zeros((BATCHES, 3), np.int64), "", 1))
-    partial.folder.mkdir()
+    partial.folder.mkdir(parents=True)
     order = Order("", Recipe("random-inception-v3", ("pool_3",), "pixels", "float32", 1), BackboneOptions(), "cpu", 1)
     console = RecordingConsole()
     engine = WorkersEngine(cluster, order, "", console)
@@ -100,3 +101,12 @@ def test_a_machine_that_was_lost_and_comes_back_is_asked_again(tmp_path):
     cluster = PlayedCluster(lambda look: 5 <= look < 10 or 15 <= look < 20)
     assert computed_on(cluster, tmp_path) == []
     assert cluster.started == [GOOD, BAD, BAD]
+
+
+def test_before_the_first_batch_a_lost_machine_is_no_refusal_and_one_that_is_there_is(tmp_path, monkeypatch):
+    cluster = PlayedCluster(lambda look: look < 10)
+    assert computed_on(cluster, tmp_path / "lost") == []
+    assert sorted(node.id for node in cluster.started) == ["bad", "good"]
+    monkeypatch.setattr(hands, "NOTICE_SECONDS", 0)
+    with pytest.raises(UserError, match=r"^worker on beta: it cannot start .*; see Ray's logs there$"):
+        computed_on(PlayedCluster(lambda _: True), tmp_path / "there")
