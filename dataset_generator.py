@@ -18,23 +18,18 @@ def parser() -> cli.Parser:
     """Return the parser of this script's flags."""
     parser = cli.Parser("Split the images of features.npz into training and test images.")
     add = parser.add_argument
-    add(
-        "--train_test_split",
-        type=cli.fraction,
-        help=f"share of each class that trains; if not given, {splits.RATIO}",
-    )
+    add("--train_test_split", type=cli.fraction, help=f"share of each class that trains; if not given, {splits.RATIO}")
     add(
         "--seed",
         type=cli.whole_numbers(0, cli.LARGEST_SEED),
-        default=[0],
-        help="seed of the draw, or several: one split each",
+        help="seed of the draw, or several: one split each; if not given, 0",
     )
     add(
         "--rule",
         choices=splits.RULES,
-        default=splits.STRATIFIED,
-        help="stratified draws a share of each class; folders takes the train/, test/ and val/ that the images lie in; "
-        "published-aid draws test images without regard to the training images, as the published AID code did",
+        help="stratified, if not given, draws a share of each class; folders takes the train/, test/ and val/ that the "
+        "images lie in; published-aid draws test images without regard to the training images, as the published AID "
+        "code did",
     )
     add(
         "--features",
@@ -52,7 +47,7 @@ def parser() -> cli.Parser:
 def main(flags: argparse.Namespace, console: Console) -> None:
     """Make the splits that the flags ask for."""
     options = SplitOptions(
-        flags.dump_dir, flags.train_test_split, tuple(flags.seed), flags.rule, flags.features, flags.split_dir
+        flags.dump_dir, flags.train_test_split, flags.seed, flags.rule, flags.features, flags.split_dir
     )
     make_splits(options, console)
 

@@ -19,13 +19,23 @@ import argparse
 from mhcln import cli, device
 from mhcln.console import Console, UserError
 from mhcln.evaluation.evaluate import ARCHIVES, DATABASE
-from mhcln.pipeline.browse import BrowseOptions, browse_run
+from mhcln.pipeline.browse import browse_run
 from mhcln.pipeline.compare import compare_runs
 from mhcln.pipeline.evaluate import EvalOptions, evaluate_run
 from mhcln.pipeline.export_index import INDEX, export_index
+from mhcln.pipeline.opened_run import open_run
 
 MOST_NEIGHBOURS = 10**6
 LARGEST_INTERVAL = 10**9  # queries: of any test set, the first is drawn
+TAKES = {  # the flags of each command, beside --dump_dir
+    "eval.py": ("k", "interval", "run_name", "archive", "images_dir", "out"),
+    "eval.py --table": ("k", "archive", "out"),
+    "eval.py --browse": ("run_name", "archive", "images_dir", "out"),
+    "eval.py --query": ("add", "k", "run_name", "archive", "images_dir", "model_dir", "device", "out"),
+    "eval.py --add": ("run_name", "device"),
+    "eval.py --export=file.faiss": ("run_name", "archive", "images_dir"),
+    "eval.py --export=folder": ("run_name", "model_dir"),
+}
 
 
 def parser() -> cli.Parser:
@@ -35,14 +45,12 @@ def parser() -> cli.Parser:
     add(
         "--k",
         type=cli.whole_number(1, MOST_NEIGHBOURS),
-        default=EvalOptions.k,
-        help="cut-off: how many neighbours count",
+        help=f"cut-off: how many neighbours count; if not given, {EvalOptions.k}",
     )
     add(
         "--interval",
         type=cli.whole_number(0, LARGEST_INTERVAL),
-        default=EvalOptions.interval,
-        help="draw every so many-th query; 0 draws none",
+        help=f"draw every so many-th query; 0 draws none; if not given, {EvalOptions.interval}",
     )
     add("--run_name", type=cli.folder_name, help="folder of the run in dump_dir; needed if there are several")
     add(
@@ -72,64 +80,52 @@ def parser() -> cli.Parser:
         type=cli.path,
         help="for --query and --export: folder of the backbone; if not given, where extraction found it",
     )
-    add("--device", choices=device.CHOICES, default="auto", help="for --query and --add; auto is a GPU if there is one")
+    add("--device", choices=device.CHOICES, help="for --query and --add; auto, if not given, is a GPU if there is one")
     return parser
 
 
 def main(flags: argparse.Namespace, console: Console) -> None:
     """Evaluate one run, or all of them for the table; or search one, or add to what it searches."""
-    searching = flags.query is not None or flags.add is not None
-    if flags.table and (searching or flags.browse or flags.run_name is not None):
-        raise UserError("--table is over all runs of the dump folder; leave --run_name, --query and --add out")
-    if flags.export is not None and (searching or flags.table or flags.browse or flags.out is not None):
-        raise UserError("--export does nothing else; leave --table, --browse, --query, --add and --out out")
+    _check_flags(flags)
+    k, archive = flags.k or EvalOptions.k, flags.archive
     if flags.table:
-        compare_runs(flags.dump_dir, flags.k, flags.archive or EvalOptions.archive, flags.out, console)
+        compare_runs(flags.dump_dir, k, archive or EvalOptions.archive, flags.out, console)
         return
-    if flags.browse and searching:
-        raise UserError("--browse makes a page of the whole archive; leave --query and --add out")
+    opened = open_run(flags.dump_dir, flags.run_name, flags.images_dir, flags.out)
+    if flags.browse:
+        browse_run(opened, archive or "all", console)
+    elif flags.query is not None or flags.add is not None:
+        from mhcln.pipeline.add_images import add_images  # these two need TensorFlow
+        from mhcln.pipeline.search import SearchOptions, search
+
+        device_choice = flags.device or SearchOptions.device
+        if flags.add is not None:
+            add_images(opened.run, flags.add, device_choice, console)
+        if flags.query is not None:
+            search(opened, SearchOptions(flags.query, k, archive or "all", flags.model_dir, device_choice), console)
+    elif flags.export is None:
+        interval = EvalOptions.interval if flags.interval is None else flags.interval
+        evaluate_run(opened, EvalOptions(k, archive or EvalOptions.archive, interval), console)
+    elif flags.export.suffix == INDEX:
+        export_index(opened, flags.export, archive or "all", console)
+    else:
+        from mhcln.pipeline.export_model import export_model  # needs TensorFlow
+
+        export_model(opened, flags.export, flags.model_dir, console)
+
+
+def _check_flags(flags: argparse.Namespace) -> None:
+    """Raise UserError at a flag that has no use beside another, and at a folder of images that is none."""
+    given = [name for name, value in vars(flags).items() if value is not None and value is not False]
+    verb = next((name for name in ("table", "browse", "query", "add", "export") if name in given), "")
+    command = f"eval.py --{verb}" if verb else "eval.py"
+    if verb == "export":
+        command += "=file.faiss" if flags.export.suffix == INDEX else "=folder"
+    unused = [f"--{name}" for name in given if name not in ("dump_dir", verb, *TAKES[command])]
+    if unused:
+        raise UserError(f"{command} takes no {' and no '.join(unused)}; see eval.py --help")
     if flags.images_dir is not None and not flags.images_dir.is_dir():
         raise UserError(f"--images_dir={flags.images_dir} is not a folder; give the one that holds the class folders")
-    if flags.out is not None and flags.add is not None and flags.query is None:
-        raise UserError("--add writes into the run; leave --out out")
-    if flags.export is not None:
-        _export(flags, console)
-    elif searching:
-        from mhcln.pipeline.search import SearchOptions, search  # keeps the rooms that need TensorFlow out of the rest
-
-        search_options = SearchOptions(
-            dump_dir=flags.dump_dir,
-            run_name=flags.run_name,
-            query=flags.query,
-            add=flags.add,
-            k=flags.k,
-            archive=flags.archive or SearchOptions.archive,
-            model_dir=flags.model_dir,
-            images_dir=flags.images_dir,
-            device=flags.device,
-            out=flags.out,
-        )
-        search(search_options, console)
-    elif flags.browse:
-        archive = flags.archive or BrowseOptions.archive
-        browse_run(flags.dump_dir, flags.run_name, BrowseOptions(archive, flags.images_dir, flags.out), console)
-    else:
-        archive = flags.archive or EvalOptions.archive
-        options = EvalOptions(flags.k, archive, flags.interval, flags.images_dir, flags.out)
-        evaluate_run(flags.dump_dir, flags.run_name, options, console)
-
-
-def _export(flags: argparse.Namespace, console: Console) -> None:
-    """Write the index or the model that `--export` names."""
-    if flags.export.suffix == INDEX:
-        which = flags.archive or "all"
-        export_index(flags.dump_dir, flags.run_name, flags.export, which, flags.images_dir, console)
-        return
-    from mhcln.pipeline.export_model import export_model  # needs TensorFlow
-
-    if flags.archive is not None:
-        raise UserError("--archive is of an index; leave it out, or end --export in .faiss")
-    export_model(flags.dump_dir, flags.run_name, flags.export, flags.model_dir, console)
 
 
 if __name__ == "__main__":

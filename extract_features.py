@@ -1,15 +1,16 @@
-"""Describe every image of a data set by pool_3 (or other layers) of a pretrained Inception-v3: writes its features."""
+"""Extract features of every image of a data set: pool_3 (or other layers) of a pretrained Inception-v3."""
 
 import argparse
 
 from mhcln import cli, device
 from mhcln.backbone import recipe
-from mhcln.backbone.recipe import BackboneOptions
+from mhcln.backbone.recipe import BackboneOptions, Inference
 from mhcln.console import Console
 from mhcln.data.reading import PRESETS, Reading
-from mhcln.pipeline.cluster import ClusterOptions
-from mhcln.pipeline.extract import ExtractOptions, extract_features
+from mhcln.pipeline.extract import extract_features
+from mhcln.pipeline.extraction import ExtractOptions
 from mhcln.pipeline.hash_images import hash_images
+from mhcln.pipeline.workers import ClusterOptions
 from mhcln.storage.features import SHARD_IMAGES
 
 MOST_SHARD_IMAGES = 2**31
@@ -51,11 +52,12 @@ def parser() -> cli.Parser:
         type=cli.whole_number(1, MOST_SHARD_IMAGES),
         metavar="N",
         help="of more images than that, the features go to features.json and files of N images in features/, in place "
-        f"of one features.npz; if not given, {SHARD_IMAGES:,} where images are computed",
+        f"of one features.npz; if not given, as many as in the shards that are there, or {SHARD_IMAGES:,}",
     )
     add(
         "--tiff",
         choices=recipe.TIFF_STEPS,
+        default="",
         help="feed TIFFs as JPEG of quality 100, as the published code does, or their pixels; "
         "if not given, jpeg with the paper's graph, pixels otherwise",
     )
@@ -82,13 +84,13 @@ def parser() -> cli.Parser:
     )
     add("--device", choices=device.CHOICES, default="auto", help="what computes; auto is a GPU if there is one")
     add("--precision", choices=recipe.PRECISIONS, default=recipe.PRECISIONS[0], help="of the network")
-    add("--views", type=int, choices=recipe.VIEWS, default=1, help="average over this many flips and quarter turns")
+    add("--views", type=int, choices=recipe.ROTATIONS, default=1, help="average over this many rotations and flips")
     add(
         "--training_views",
-        type=cli.whole_number(1, recipe.MOST_VIEWS),
+        type=cli.whole_number(1, recipe.ALL_ROTATIONS),
         default=1,
         metavar="N",
-        help="describe so many of the flips and quarter turns, each apart, to train on (trainer.py --training_views)",
+        help="extract so many rotations and flips, each apart, to train on (trainer.py --training_views)",
     )
     add(
         "--layers",
@@ -127,9 +129,7 @@ def parser() -> cli.Parser:
 def main(flags: argparse.Namespace, console: Console) -> None:
     """Extract the features that the flags ask for, or hash the images at once."""
     reading = Reading(flags.bands, flags.range, flags.preset)
-    backbone = BackboneOptions(
-        flags.model_dir, flags.random_weights, flags.tiff, flags.precision, flags.views, flags.layers, reading
-    )
+    inference = Inference(flags.layers, flags.tiff, flags.precision, flags.views, reading=reading)
     options = ExtractOptions(
         images_dir=flags.images_dir,
         dump_dir=flags.dump_dir,
@@ -137,7 +137,7 @@ def main(flags: argparse.Namespace, console: Console) -> None:
         unlabelled=flags.unlabelled,
         batch_size=flags.batch_size,
         skip_broken=flags.on_error == "skip",
-        backbone=backbone,
+        backbone=BackboneOptions(flags.model_dir, flags.random_weights, inference),
         device=flags.device,
         shard_images=flags.shard_images,
         cluster=ClusterOptions(flags.workers, flags.address, flags.cpus_per_worker),

@@ -7,14 +7,13 @@ python trainer.py --HASH_BITS=32 --loss=itq
 """
 
 import argparse
-import dataclasses
 
 from mhcln import cli, device
-from mhcln.backbone.recipe import MOST_VIEWS
-from mhcln.console import Console
+from mhcln.backbone.recipe import ALL_ROTATIONS
+from mhcln.console import Console, UserError
 from mhcln.pipeline.train import TrainOptions, train_runs
 from mhcln.storage.run_record import TrainConfig
-from mhcln.training.methods import METHODS, PRECISIONS, usual_config
+from mhcln.training.methods import METHODS, PRECISIONS, Iterative
 
 USUAL = TrainConfig()
 LARGEST_BITS = 2**16  # a code as large as 2048 features in float32: beyond it hashing makes nothing smaller
@@ -55,7 +54,7 @@ def parser() -> cli.Parser:
     add(
         "--ITERS",
         type=cli.whole_number(1, MOST_ITERATIONS),
-        help="iterations; if not given, those of the data set for mhcln, 2000 for the other losses that have some",
+        help="iterations; if not given, the number of the data set for mhcln, 2000 for other losses with iterations",
     )
     add(
         "--precision",
@@ -67,20 +66,20 @@ def parser() -> cli.Parser:
     add(
         "--validate",
         type=cli.fraction,
-        help="hold back this share of the training images, log their mAP@20, keep the network that serves them best",
+        help="use this share of the training images for validation: log their mAP@20, keep the best network",
     )
     add(
         "--patience",
         type=cli.whole_number(1, MOST_ITERATIONS),
-        help="stop after so many looks at the held-back images without a better one; if not given, never",
+        help="stop after so many validations without a better one; if not given, never",
     )
     add(
         "--training_views",
-        type=cli.whole_number(1, MOST_VIEWS),
+        type=cli.whole_number(1, ALL_ROTATIONS),
         default=1,
         metavar="N",
-        help="train on so many flips and quarter turns of each training image, which extract_features.py "
-        "--training_views described; test images and queries stay as they are",
+        help="train on so many rotations and flips of each training image, which extract_features.py "
+        "--training_views extracted; test images and queries stay as they are",
     )
     add("--train_test_split", type=cli.fraction, help="must be that of the split, if given")
     add(
@@ -89,26 +88,39 @@ def parser() -> cli.Parser:
         default=[USUAL.seed],
         help="seed, or several: one run each",
     )
-    add("--finish", action="store_true", help="end an interrupted run where it stands, and write its codes")
+    add("--finish", action="store_true", help="end an interrupted run where it is, and write its codes")
     add("--run_name", type=cli.folder_name, help="folder of the run in dump_dir; if not given, K<bits>")
     add("--save_seconds", type=cli.whole_number(0, LONGEST_PAUSE), default=30, help="seconds between checkpoints")
     return parser
 
 
+def training_config(flags: argparse.Namespace) -> TrainConfig:
+    """Return the configuration that the flags ask for, 0 for a setting that the method does not use."""
+    spec = METHODS[flags.loss]
+    iterates = isinstance(spec, Iterative)
+    has_margin = isinstance(spec, Iterative) and spec.has_margin
+    unused = [] if has_margin else ["ALPHA"]
+    unused += [] if iterates else ["BATCH_SIZE", "ITERS", "precision", "validate", "patience"]
+    given = [f"--{name}" for name in unused if getattr(flags, name) not in (None, USUAL.precision)]
+    if given:
+        raise UserError(f"--loss={flags.loss} has no use for {', '.join(given)}; leave that out")
+    if flags.patience and not flags.validate:
+        raise UserError("--patience waits for a better validation; add --validate=0.1, or leave it out")
+    return TrainConfig(
+        loss=flags.loss,
+        alpha=flags.ALPHA or (USUAL.alpha if has_margin else 0.0),
+        batch_size=flags.BATCH_SIZE or (USUAL.batch_size if iterates else 0),
+        precision=flags.precision,
+        validate=flags.validate or USUAL.validate,
+        patience=flags.patience or USUAL.patience,
+    )
+
+
 def main(flags: argparse.Namespace, console: Console) -> None:
     """Train the runs that the flags ask for."""
-    usual = usual_config(flags.loss)
-    config = dataclasses.replace(
-        usual,
-        alpha=flags.ALPHA or usual.alpha,
-        batch_size=flags.BATCH_SIZE or usual.batch_size,
-        precision=flags.precision,
-        validate=flags.validate or usual.validate,
-        patience=flags.patience or usual.patience,
-    )
     options = TrainOptions(
         dump_dir=flags.dump_dir,
-        config=config,
+        config=training_config(flags),
         bits=tuple(flags.HASH_BITS),
         seeds=tuple(flags.seed),
         iterations=flags.ITERS,

@@ -7,25 +7,13 @@
     hasher = mhcln.fit(features, split, mhcln.TrainConfig(bits=32, loss="orthohash", iterations=2000))
     print(mhcln.evaluate(hasher.encode_split(features, split), k=20).metrics["mAP@20"])
 
-The names below are loaded when they are first used; TensorFlow only when something is trained or described.
+The names below are loaded when they are first used; TensorFlow only to train and to extract.
 """
 
-import importlib
-from typing import TYPE_CHECKING
+from __future__ import annotations  # no annotation is looked at by a Python that is too old, which `cli` then says
 
-if TYPE_CHECKING:
-    from mhcln.console import UserError as UserError
-    from mhcln.data.duplicates import equal_images as equal_images
-    from mhcln.data.splits import stratified_split as stratified_split
-    from mhcln.evaluation.evaluate import evaluate as evaluate
-    from mhcln.hamming.codes import pack as pack
-    from mhcln.hamming.codes import unpack as unpack
-    from mhcln.hamming.index import Index as Index
-    from mhcln.pipeline.hasher import Hasher as Hasher
-    from mhcln.pipeline.hasher import fit as fit
-    from mhcln.pipeline.views import read_views as read_views
-    from mhcln.storage.features import read_features as read_features
-    from mhcln.storage.run_record import TrainConfig as TrainConfig
+import importlib
+from typing import Any
 
 _HOMES = {
     "Hasher": "mhcln.pipeline.hasher",
@@ -37,14 +25,14 @@ _HOMES = {
     "fit": "mhcln.pipeline.hasher",
     "pack": "mhcln.hamming.codes",
     "read_features": "mhcln.storage.features",
-    "read_views": "mhcln.pipeline.views",
+    "read_rotations": "mhcln.pipeline.rotations",
     "stratified_split": "mhcln.data.splits",
     "unpack": "mhcln.hamming.codes",
 }
 __all__ = [*_HOMES]
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:  # noqa: ANN401, of twelve types
     if name not in _HOMES:
         raise AttributeError(f"module 'mhcln' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

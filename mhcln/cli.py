@@ -1,8 +1,14 @@
-"""What the four scripts share on the command line: the parser, the types of flags, exit statuses."""
+"""The command line of all four scripts: the parser, the types of flags, exit statuses.
+
+Each script imports this file first. It ends a Python that cannot run the scripts, in one line, before it imports what
+needs a new Python, then NumPy. So nothing here is newer than Python 3.7 up to that point, nor the syntax below it.
+"""
 
 import argparse
+import importlib.util
 import math
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -12,9 +18,37 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn, TextIO, TypeVar, cast
 
-from mhcln import installation
+OLDEST_PYTHON = (3, 10)
+REPO_ROOT = Path(__file__).resolve().parents[1]
 
-installation.check()  # each script imports this file first: what comes next needs a new Python, then NumPy
+
+def _is_missing(what: str) -> str:
+    """Return the line that says which packages are missing, and how to install them and run the script again."""
+    return f"{sys.executable or 'this Python'} has no {what}; {_how_to_install()}"
+
+
+def _how_to_install() -> str:
+    environment, requirements = (shlex.quote(str(REPO_ROOT / name)) for name in (".venv", "requirements.txt"))
+    install = f"python3 -m venv {environment} && {environment}/bin/pip install -r {requirements}"
+    return f"install what is needed by: {install}; then run {environment}/bin/python {shlex.quote(sys.argv[0])}"
+
+
+def _check_python() -> None:
+    missing = [title for name, title in (("numpy", "NumPy"), ("PIL", "Pillow")) if not importlib.util.find_spec(name)]
+    if os.name == "nt":
+        problem = "Windows is not supported; install WSL2 and run the scripts there"
+    elif sys.version_info < OLDEST_PYTHON:
+        found, oldest = (".".join(map(str, version[:3])) for version in (sys.version_info, OLDEST_PYTHON))
+        problem = f"this is Python {found}, {oldest} or newer is needed; {_how_to_install()}"
+    elif missing:
+        problem = _is_missing(" and ".join(missing))
+    else:
+        return
+    sys.stderr.write(f"error: {problem}\n")
+    sys.exit(2)
+
+
+_check_python()
 
 from mhcln.console import Console, Terminated, UserError, print_line, user_path  # noqa: E402
 from mhcln.storage import layout  # noqa: E402
@@ -23,7 +57,7 @@ T = TypeVar("T")
 LARGEST_SEED = 2**63 - 1  # TensorFlow takes a seed as int64
 _MOST_BANDS = 65535  # of a TIFF
 _SHOWN = 60  # characters of a flag's value in a message
-TRACEBACK = "MHCLN_TRACEBACK"  # environment variable: show where an error of the operating system came from
+TRACEBACK = "MHCLN_TRACEBACK"  # environment variable: show the traceback of an error of the operating system
 
 
 class Parser(argparse.ArgumentParser):
@@ -47,7 +81,7 @@ def run(parser: Parser, main: Callable[[argparse.Namespace, Console], None]) -> 
     """Parse the command line, run `main`, and leave the process.
 
     Exit status 0 is done, also if what was printed was not read to its end; 2 a mistake that the user can fix, 130
-    Ctrl-C, 143 SIGTERM. Any other exception is a fault of ours and leaves with its traceback and status 1.
+    Ctrl-C, 143 SIGTERM. Any other exception is an error of this software: it leaves with its traceback and status 1.
 
     Args:
         parser: The flags of the script.
@@ -65,7 +99,7 @@ def run(parser: Parser, main: Callable[[argparse.Namespace, Console], None]) -> 
         package = (error.name or "").split(".")[0]
         if package in sys.modules or package == "mhcln":
             raise
-        _leave(2, f"error: {installation.is_missing(package)}")
+        _leave(2, f"error: {_is_missing(package)}")
     except OSError as error:
         if os.environ.get(TRACEBACK):
             traceback.print_exc()
@@ -183,7 +217,7 @@ def _number(text: str) -> float:
 
 
 def folder_name(text: str) -> str:
-    """A flag's type: the name of a folder inside the dump folder, which is not one of our own."""
+    """A flag's type: the name of a folder inside the dump folder, which is not a name of this software."""
     problem = layout.name_problem(text)
     if problem:
         raise argparse.ArgumentTypeError(f"{_quoted(text)} is not the name of a folder: {problem}")

@@ -1,4 +1,4 @@
-"""The person at the terminal: their mistakes, the paths they write, what is printed for them, the signals they send."""
+"""Console output, user errors, paths as users write them, and signals."""
 
 import contextlib
 import os
@@ -6,7 +6,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
@@ -39,22 +39,29 @@ def is_printable(name: str) -> bool:
     return name.isprintable() or not _UNPRINTABLE.search(name)
 
 
-def user_path(text: str) -> Path:
-    """Return the path that a user wrote; a `~` at its start is a home folder, which no shell sees in `--flag=~/x`.
+def shown(name: str) -> str:
+    """Return a name for a message: as a Python string with escapes if it cannot be printed."""
+    return name if is_printable(name) else repr(name)
 
-    Raises:
-        UserError: Nothing says where the home folder is.
-    """
+
+def abbreviated(names: Sequence[str], most: int = 5) -> str:
+    """Return the first `most` names for a message, and how many more there are."""
+    listed = ", ".join(map(shown, names[:most]))
+    return listed + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def user_path(text: str) -> Path:
+    """Return the path that a user wrote; a `~` at its start is a home folder, which shells leave in `--flag=~/x`."""
     expanded = os.path.expanduser(text)  # noqa: PTH111, Path's fails where no user has such a name
     if expanded == text and f"{text}/".startswith("~/"):  # a file may be called ~x: it stays if no user is
-        raise UserError(f"{text}: nothing says where your home folder is; set HOME, or write the whole path")
+        raise UserError(f"{text}: your home folder is not known; set HOME, or write the whole path")
     return Path(expanded)
 
 
 def print_line(line: str, stream: TextIO) -> None:
-    """Print a line; control characters are escaped, and what the encoding of the stream lacks, such as lone surrogates.
+    """Print a line; control characters, and characters that the encoding of the stream lacks, are escaped.
 
-    If nobody reads the stream any more, as with `| head -1`, this line and all that follow are dropped.
+    If the reader of the stream is gone, as with `| head -1`, this line and all that follow are dropped.
     """
     encoding = getattr(stream, "encoding", None) or "utf-8"
     plain = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), line)
@@ -70,31 +77,35 @@ def print_line(line: str, stream: TextIO) -> None:
 class Console:
     """Prints summary lines and warnings, and shows a progress bar for long work."""
 
+    _hides_bars: bool | None = None  # on a terminal they are shown, in a log they are not
+
     def say(self, line: str) -> None:
         """Print a line of the summary on stdout."""
         print_line(line, sys.stdout)
 
     def warn(self, line: str) -> None:
-        """Print on stderr what the user should know, but what stops nothing."""
+        """Print a warning on stderr."""
         print_line(f"warning: {line}", sys.stderr)
 
     def bar(self, total: int, description: str, unit: str, done: int = 0) -> "tqdm[Any]":
-        """Return a progress bar, to be used in a `with` block.
+        """Return a progress bar with rate and time left, to be used in a `with` block.
 
         Args:
             total: Number of units when the work is complete.
-            description: What is being done, printed before the bar.
+            description: Text before the bar.
             unit: Name of one unit, for the rate.
             done: Units that an earlier process has completed.
-
-        Returns:
-            A bar with rate and time left on a terminal; one that prints nothing in a log.
         """
-        return _bar(total=total, desc=description, unit=unit, initial=done, disable=None, dynamic_ncols=True)
+        from tqdm import tqdm  # takes a tenth of the time of a whole evaluation, which has no bar
+
+        hidden = self._hides_bars
+        return tqdm(total=total, desc=description, unit=unit, initial=done, disable=hidden, dynamic_ncols=True)
 
 
 class Quiet(Console):
     """A console that prints nothing, for use as a library."""
+
+    _hides_bars = True
 
     def say(self, line: str) -> None:
         """Drop the line."""
@@ -102,25 +113,15 @@ class Quiet(Console):
     def warn(self, line: str) -> None:
         """Drop the warning."""
 
-    def bar(self, total: int, description: str, unit: str, done: int = 0) -> "tqdm[Any]":
-        """Return a bar that is never shown."""
-        return _bar(total=total, desc=description, unit=unit, initial=done, disable=True)
-
-
-def _bar(**options: Any) -> "tqdm[Any]":  # noqa: ANN401, those of tqdm
-    from tqdm import tqdm  # takes a tenth of the time of a whole evaluation, which has no bar
-
-    return tqdm(**options)
-
 
 _EXCEPTIONS: dict[int, type[BaseException]] = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
 
 
 @contextlib.contextmanager
 def deferred_signals() -> Iterator[Callable[[], BaseException | None]]:
-    """Hold back Ctrl-C and SIGTERM within the block, so that work stops only where it can be saved.
+    """Defer Ctrl-C and SIGTERM within the block, so that work stops only where it can be saved.
 
-    Outside the main thread, where Python delivers no signals, nothing changes.
+    Outside the main thread nothing changes, since Python delivers signals to that thread only.
 
     Yields:
         A function that returns the exception to raise for a signal that arrived, None if none did.

@@ -1,19 +1,17 @@
-"""What TensorFlow runs on: one NVIDIA card that it can drive, or the processor; and what fails there, in one line."""
+"""The device of TensorFlow, one NVIDIA card or the processor; a failure of it becomes one line."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import functools
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from mhcln.console import Console, UserError
-from mhcln.quiet_tensorflow import keras, startup_output, tf
+from mhcln.quiet_tensorflow import LOG_LEVEL, keras, tf
 
 CHOICES = ("auto", "cpu", "gpu")  # of --device
 VISIBLE = "CUDA_VISIBLE_DEVICES"  # environment variable of CUDA: which cards a process sees
@@ -23,59 +21,18 @@ CARDS = Path("/dev")
 TF32_CAPABILITY = (8, 0)  # Ampere is the first generation that has it
 
 
-@dataclasses.dataclass(frozen=True)
-class Device:
-    """What the networks run on.
+def open_device(choice: str, console: Console) -> str:
+    """Choose the device of TensorFlow, before it computes anything.
 
-    Attributes:
-        name: Name of the card, or "CPU".
-        is_gpu: Whether it is a card.
-    """
-
-    name: str
-    is_gpu: bool = False
-
-    def __str__(self) -> str:
-        return self.name if self.is_gpu else f"{self.name}, {threads()} threads"
-
-
-@dataclasses.dataclass(frozen=True)
-class Versions:
-    """What computes beside this package; `cuda`, `cudnn` and `driver` are None on a processor.
-
-    Attributes:
-        tensorflow: Version of TensorFlow.
-        keras: Version of Keras.
-        cuda: Version of CUDA that TensorFlow was built for.
-        cudnn: Version of cuDNN that TensorFlow was built for.
-        driver: Version of NVIDIA's driver.
-    """
-
-    tensorflow: str
-    keras: str
-    cuda: str | None = None
-    cudnn: str | None = None
-    driver: str | None = None
-
-    def __str__(self) -> str:
-        return "; ".join(f"{name}={value}" for name, value in vars(self).items() if value is not None)
-
-
-def open_device(choice: str, console: Console) -> Device:
-    """Choose what TensorFlow runs on, before it computes anything.
-
-    Of several cards one is opened: several processes, each with its own CUDA_VISIBLE_DEVICES, use several. A card is
-    told to be deterministic, so that the same seed gives the same bytes on the same device.
+    Of several cards one is opened: several processes, each with its own CUDA_VISIBLE_DEVICES, use several. On a card,
+    deterministic kernels are chosen, so that the same seed gives the same bytes on the same device.
 
     Args:
-        choice: "gpu", "cpu", or "auto" for a card if there is one that TensorFlow can drive.
-        console: Where it is reported if there is a card that cannot be used.
+        choice: "gpu", "cpu", or "auto" for a card if there is one that TensorFlow can use.
+        console: Where a card that cannot be used is reported.
 
     Returns:
-        The device.
-
-    Raises:
-        UserError: `choice` is "gpu" and no card can be used.
+        Name of the card, or "CPU" with the number of threads, to be shown.
     """
     with contextlib.suppress(RuntimeError):  # a notebook has computed already, and has chosen for itself
         cards = tf.config.list_physical_devices("GPU")
@@ -88,13 +45,12 @@ def open_device(choice: str, console: Console) -> Device:
         tf.config.set_visible_devices(opened, "GPU")
         if opened:
             tf.config.experimental.enable_op_determinism()  # a processor is deterministic without it
-    return current_device()
+    return device_name() if uses_gpu() else f"{device_name()}, {threads()} threads"
 
 
-def current_device() -> Device:
-    """Return what TensorFlow runs on in this process, whoever chose it."""
-    cards = _visible_cards()
-    return Device(_name(cards[0]), is_gpu=True) if cards else Device("CPU")
+def device_name() -> str:
+    """Return the name of the card that TensorFlow runs on, or "CPU", whoever chose it."""
+    return next(map(_name, _visible_cards()), "CPU")
 
 
 def _visible_cards() -> Sequence[tf.config.PhysicalDevice]:
@@ -111,10 +67,12 @@ def trains_with_xla(console: Console) -> bool:
     """Return whether the training loop is to be compiled by XLA: on a card if it works there; warns if it does not."""
     if not uses_gpu():
         return False
-    failure = _xla_failure()
-    if failure:
-        console.warn(f"XLA does not work on this card, training goes on without it, more slowly ({failure})")
-    return failure is None
+    try:  # a function that needs the same of XLA as the training loop
+        tf.function(tf.pow, jit_compile=True)(tf.constant(2.0), tf.constant(0.5))
+    except tf.errors.OpError as error:
+        console.warn(f"XLA does not work on this card, training goes on without it, more slowly ({_first_line(error)})")
+        return False
+    return True
 
 
 def threads() -> int:
@@ -133,14 +91,15 @@ def check_precision(precision: str) -> None:
         raise UserError("--precision=tf32 trains on NVIDIA cards since Ampere only; take float32, which is more exact")
 
 
-def versions(device: Device) -> Versions:
-    """Return the versions of what computes on `device`."""
-    if not device.is_gpu:
-        return Versions(tf.__version__, keras.__version__)
-    build = tf.sysconfig.get_build_info()
-    found = re.search(r"Kernel Module(?: for \S+)?\s+(\S+)", DRIVER.read_text()) if DRIVER.is_file() else None
-    driver = found[1] if found else None
-    return Versions(tf.__version__, keras.__version__, build.get("cuda_version"), build.get("cudnn_version"), driver)
+def versions() -> dict[str, Any]:
+    """Return the versions of TensorFlow and Keras; on a card, also of the CUDA and cuDNN in it, and of the driver."""
+    found = {"tensorflow": tf.__version__, "keras": keras.__version__}
+    if uses_gpu():
+        build = tf.sysconfig.get_build_info()
+        driver = re.search(r"Kernel Module(?: for \S+)?\s+(\S+)", DRIVER.read_text()) if DRIVER.is_file() else None
+        found["cuda"], found["cudnn"] = build.get("cuda_version"), build.get("cudnn_version")
+        found["driver"] = driver[1] if driver else None
+    return {name: version for name, version in found.items() if version is not None}
 
 
 def has_card() -> bool:
@@ -148,36 +107,23 @@ def has_card() -> bool:
     return VISIBLE not in os.environ and any(CARDS.glob("nvidia[0-9]*"))
 
 
-def is_supported(capability: tuple[int, int], built_for: Sequence[str]) -> bool:
-    """Return whether a card can run what TensorFlow was built for.
-
-    Machine code runs on cards of the same major version from its own minor version on. Newer majors would need
-    TensorFlow's intermediate code to be compiled by the driver, where XLA ends the process.
-
-    Args:
-        capability: Compute capability of the card, such as (8, 6).
-        built_for: What TensorFlow was built for, such as ["sm_80", "compute_90"].
-    """
-    built = (divmod(int(name.rpartition("_")[2].rstrip("af")), 10) for name in built_for)
-    return any(major == capability[0] and minor <= capability[1] for major, minor in built)
-
-
 def _problem(cards: Sequence[tf.config.PhysicalDevice]) -> str | None:
     """Return why no card can be used, None if the first can."""
-    build = tf.sysconfig.get_build_info()
+    if not cards and not has_card():
+        return "there is no NVIDIA card here"
     if not cards:
-        if not has_card():
-            return "there is no NVIDIA card here"
-        if not build.get("is_cuda_build"):
-            return f"this TensorFlow is built without CUDA; install it with {INSTALL}"
-        return f"TensorFlow cannot use the NVIDIA card of this machine ({_why_no_card()}); try {INSTALL}"
-    capability, built_for = _capability(cards[0]), build.get("cuda_compute_capabilities", [])
-    if built_for and not is_supported(capability, built_for):
-        return (
-            f"{_name(cards[0])} has compute capability {capability[0]}.{capability[1]}, which TensorFlow "
-            f"{tf.__version__} is not built for ({', '.join(built_for)})"
-        )
-    return None
+        return f"TensorFlow cannot use the NVIDIA card of this machine; try {INSTALL}, or see why with {LOG_LEVEL}=0"
+    major, minor = _capability(cards[0])
+    built_for = tf.sysconfig.get_build_info().get("cuda_compute_capabilities", [])  # such as "sm_80", "compute_90"
+    built = [divmod(int(name.rpartition("_")[2].rstrip("af")), 10) for name in built_for]
+    # Machine code runs on cards of the same major version from its minor version on. For newer ones the driver would
+    # have to compile intermediate code, where XLA ends the process.
+    if not built or any(each[0] == major and each[1] <= minor for each in built):
+        return None
+    return (
+        f"{_name(cards[0])} has compute capability {major}.{minor}, which TensorFlow {tf.__version__} is not built for "
+        f"({', '.join(built_for)}); try a newer one, {INSTALL}"
+    )
 
 
 def _name(card: tf.config.PhysicalDevice) -> str:
@@ -189,65 +135,25 @@ def _capability(card: tf.config.PhysicalDevice) -> tuple[int, int]:
     return major, minor
 
 
-def _why_no_card() -> str:
-    """Return what TensorFlow says when it looks for cards, which it says only to those who ask for its whole log."""
-    look = "import tensorflow; tensorflow.config.list_physical_devices('GPU')"
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0"}
-    command = [sys.executable, "-c", look]
-    try:
-        log = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False).stderr
-    except subprocess.TimeoutExpired:
-        return "it does not answer"
-    return reason_in_log(log)
-
-
-def reason_in_log(log: str) -> str:
-    """Return the line of TensorFlow's log that says why it uses no card."""
-    lines = [(level, text) for level, text in _log_lines(log) if re.search("cuda|gpu|cudnn|libdevice", text, re.I)]
-    worst = sorted(lines, key=lambda line: "EWI".index(line[0]))  # stable: the first of the worst
-    return worst[0][1] if worst else "it does not say why"
-
-
-def _log_lines(log: str) -> list[tuple[str, str]]:
-    """Return level ("I", "W" or "E") and text of each line of TensorFlow's log."""
-    return re.findall(r"^([IWE])\d{4} .*?\] (.*)$", log, re.MULTILINE)
-
-
-@functools.cache
-def _xla_failure() -> str | None:
-    """Compile a function that needs what the training loop needs; return what is wrong, None if it works."""
-    try:
-        tf.function(tf.pow, jit_compile=True)(tf.constant(2.0), tf.constant(0.5))
-    except tf.errors.OpError as error:
-        return _first_line(error)
-    return None
-
-
 @contextlib.contextmanager
-def explained(advice: str, console: Console) -> Iterator[None]:
-    """Turn what a device can do to the work within the block into one line.
+def explained(advice: str) -> Iterator[None]:
+    """Turn a failure of the device within the block into one line.
 
     Args:
-        advice: What needs less memory, such as "a smaller --batch_size".
-        console: Where it is shown what TensorFlow complained of when it was loaded, if a card fails.
-
-    Raises:
-        UserError: The device has no memory left, or a card failed.
+        advice: A setting that needs less memory, such as "a smaller --batch_size".
     """
     try:
         yield
-    except UserError:  # is one line already, and needs no TensorFlow
-        raise
-    except tf.errors.ResourceExhaustedError as error:
-        raise UserError(f"the device has no memory left ({_first_line(error)}); take {advice}") from error
-    except tf.errors.OpError as error:
+    except Exception as error:
+        if "tensorflow" not in sys.modules or not isinstance(error, tf.errors.OpError):
+            raise
+        if isinstance(error, tf.errors.ResourceExhaustedError):
+            raise UserError(f"the device has no memory left ({_first_line(error)}); take {advice}") from error
         if not uses_gpu():
-            raise  # a processor does not fail: this is a fault of ours
-        for complaint in [text for level, text in _log_lines(startup_output()) if level != "I"]:
-            console.warn(f"TensorFlow, when it was loaded: {complaint}")
+            raise  # a processor does not fail: it is an error of this software
         raise UserError(
-            f"the GPU failed ({_first_line(error)}); check its driver, CUDA and cuDNN ({INSTALL}), or go on with "
-            "--device=cpu"
+            f"the GPU failed ({_first_line(error)}); check its driver, CUDA and cuDNN ({INSTALL}; {LOG_LEVEL}=0 shows "
+            "messages of TensorFlow), or go on with --device=cpu"
         ) from error
 
 

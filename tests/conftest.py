@@ -1,19 +1,21 @@
 """Fixtures that several rooms share: the real data where it is, and a way to run the scripts as a user does."""
 
+import functools
+import importlib
 import os
 import runpy
 import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
-from graphs import write_graph
+from graphs import opened, write_graph
 from playwright.sync_api import sync_playwright
 
-from mhcln.backbone.backbone import Backbone, open_backbone
-from mhcln.backbone.recipe import BackboneOptions
+from mhcln.backbone.backbone import Backbone
 from mhcln.console import Quiet
 from mhcln.demo.scenes import SCENES, draw_scene
 from mhcln.quiet_tensorflow import tf
@@ -57,21 +59,36 @@ CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrom
 
 
 @pytest.fixture(scope="session")
-def chromium() -> str:
-    """The Chromium that is installed; tests that look at pages are skipped without one."""
+def browser():
+    """The Chromium that is installed, without a window; tests that look at pages are skipped without one."""
     found = os.environ.get(CHROMIUM) or next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
     if found is None:
         pytest.skip(f"no browser is installed (looked for {', '.join(CHROMIUM_NAMES)}, and {CHROMIUM} names none)")
-    return found
-
-
-@pytest.fixture(scope="session")
-def browser(chromium):
-    """That Chromium, running without a window."""
     with sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        running = driver.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
         yield running
         running.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """A function that opens a page and returns it; in the end nothing was fetched, no script failed, no dialog came."""
+    contexts, noted = [], []
+
+    def open_page(address: str, **options: object):
+        contexts.append(browser.new_context(**options))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(10_000)
+        page.on("request", lambda request: noted.append(request.url) if not request.url.startswith("file:") else None)
+        page.on("pageerror", lambda error: noted.append(str(error)))
+        page.on("dialog", lambda dialog: (noted.append(dialog.message), dialog.dismiss()))
+        page.goto(address)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert [note for note in noted if not note.startswith("blob:")] == []
 
 
 class RecordingConsole(Quiet):
@@ -88,23 +105,30 @@ class RecordingConsole(Quiet):
         self.warned.append(line)
 
 
+def run_here(script: str, *flags: object) -> RecordingConsole:
+    """Run the main of a script in this process, which has TensorFlow loaded already; return what it reported."""
+    module, console = importlib.import_module(script.removesuffix(".py")), RecordingConsole()
+    module.main(module.parser().parse_args([str(flag) for flag in flags]), console)
+    return console
+
+
 @pytest.fixture
 def console() -> RecordingConsole:
     return RecordingConsole()
 
 
-def assert_users_mistake(result: subprocess.CompletedProcess, *words: str) -> None:
-    """A user's mistake: exit status 2, one line on stderr with these words in it, no traceback."""
-    assert result.returncode == 2, result.stderr
-    lines = [line for line in result.stderr.splitlines() if not line.startswith("warning: ")]
-    assert len(lines) == 1, result.stderr
-    for word in words:
-        assert word in lines[0]
-
-
 @pytest.fixture(scope="session")
 def users_mistake():
-    return assert_users_mistake
+    """A function that checks a user's mistake: exit status 2, one line on stderr with some words in it."""
+
+    def check(result: subprocess.CompletedProcess, *words: str) -> None:
+        assert result.returncode == 2, result.stderr
+        lines = [line for line in result.stderr.splitlines() if not line.startswith("warning: ")]
+        assert len(lines) == 1, result.stderr
+        for word in words:
+            assert word in lines[0]
+
+    return check
 
 
 @pytest.fixture(scope="session")
@@ -116,11 +140,11 @@ def model_dir(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def backbone(model_dir) -> Backbone:
     """The backbone of the small graph, opened."""
-    return open_backbone(BackboneOptions(model_dir), Quiet())
+    return opened(model_dir)
 
 
 @pytest.fixture(scope="session")
-def pipeline(tmp_path_factory, run_script):
+def pipeline(tmp_path_factory):
     """A dump folder that the four scripts made of drawn scenes and a small graph, and the folder of the images."""
     root = tmp_path_factory.mktemp("pipeline")
     for name in list(SCENES)[:4]:
@@ -135,22 +159,34 @@ def pipeline(tmp_path_factory, run_script):
         ("trainer.py", "--HASH_BITS=12", "--ALPHA=0.2", "--BATCH_SIZE=30", "--ITERS=300", "--train_test_split=0.6"),
         ("eval.py", "--k=5", "--interval=4"),
     ):
-        result = run_script(script, *flags, dump)
-        assert result.returncode == 0, f"{script}: {result.stderr}"
+        run_here(script, *flags, dump)
     return root
 
 
 @pytest.fixture
-def evaluate(monkeypatch, capsys):
-    """`eval.py` in this process, from the flags to the exit status: a start of Python for each test takes long."""
+def run_in_process(monkeypatch, capsys):
+    """A function like `run_script` that runs the script in this process: a start of Python takes long.
 
-    def run(*flags: object) -> subprocess.CompletedProcess:
-        monkeypatch.setattr(sys, "argv", ["eval.py", *map(str, flags)])
-        with pytest.raises(SystemExit) as left:
-            runpy.run_path(str(REPO_ROOT / "eval.py"), run_name="__main__")
+    Signal handlers and filters of warnings are as before afterwards. For kills, Ctrl-C and closed streams, which end a
+    process, there is `run_script`.
+    """
+
+    def run(script: str, *flags: object, cwd: Path = Path()) -> subprocess.CompletedProcess:
+        monkeypatch.setattr(sys, "argv", [script, *map(str, flags)])
+        monkeypatch.chdir(cwd)
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            with warnings.catch_warnings(), pytest.raises(SystemExit) as left:
+                runpy.run_path(str(REPO_ROOT / script), run_name="__main__")
+        finally:
+            signal.signal(signal.SIGTERM, before)
         printed = capsys.readouterr()
         return subprocess.CompletedProcess(sys.argv, left.value.code, printed.out, printed.err)
 
-    before = signal.getsignal(signal.SIGTERM)
-    yield run
-    signal.signal(signal.SIGTERM, before)
+    return run
+
+
+@pytest.fixture
+def evaluate(run_in_process):
+    """`eval.py` in this process."""
+    return functools.partial(run_in_process, "eval.py")

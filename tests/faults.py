@@ -1,4 +1,7 @@
-"""Makes the operating system refuse one operation on files: the n-th that writes, syncs, renames or removes."""
+"""Makes the operating system refuse one operation on files: the n-th that writes, syncs, renames or removes.
+
+Each has a kind: what it does, and the ending of the file's name.
+"""
 
 import builtins
 import contextlib
@@ -14,28 +17,28 @@ class Faults:
 
     def __init__(self, root: pathlib.Path, at: int, number: int) -> None:
         self.root, self.at, self.number = str(root), at, number
-        self.count = 0
+        self.kinds: list[tuple[str, str]] = []
 
     @property
     def fired(self) -> bool:
-        return self.count >= self.at
+        return len(self.kinds) >= self.at
 
-    def operation(self, path: object) -> None:
+    def operation(self, name: str, path: object) -> None:
         if str(path).startswith(self.root):
-            self.count += 1
-            if self.count == self.at:
+            self.kinds.append((name, pathlib.Path(str(path)).suffix))
+            if len(self.kinds) == self.at:
                 raise OSError(self.number, os.strerror(self.number), str(path))
 
     def wrap(self, function):
         def checked(path, *arguments, **named):
-            self.operation(path)
+            self.operation(function.__name__, path)
             return function(path, *arguments, **named)
 
         return checked
 
     def syncing(self, function):
         def synced(handle):
-            self.operation(pathlib.Path(f"/proc/self/fd/{handle}").readlink())
+            self.operation("fsync", pathlib.Path(f"/proc/self/fd/{handle}").readlink())
             return function(handle)
 
         return synced
@@ -44,7 +47,7 @@ class Faults:
         def opened(path, mode="r", *arguments, **named):
             writes = isinstance(mode, str) and set(mode) & set("wax+")
             if writes:
-                self.operation(path)
+                self.operation("open", path)
             handle = function(path, mode, *arguments, **named)
             return _Written(handle, path, self) if writes and "b" in mode else handle
 
@@ -58,7 +61,7 @@ class _Written:
         self._handle, self._path, self._faults = handle, path, faults
 
     def write(self, data) -> int:
-        self._faults.operation(self._path)
+        self._faults.operation("write", self._path)
         return self._handle.write(data)
 
     def __enter__(self):

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mhcln.backbone.backbone import Backbone
+from mhcln.backbone.backbone import Backbone, open_backbone
+from mhcln.backbone.recipe import BackboneOptions, Inference
 from mhcln.quiet_tensorflow import tf
 
 SIDE = 75
@@ -145,6 +146,11 @@ def write_graph(folder: Path, graph: tf.compat.v1.GraphDef | None = None, zipped
     path = folder / ("classify_image_graph_def.pb" + (".gz" if zipped else ""))
     path.write_bytes(gzip.compress(content, mtime=0) if zipped else content)
     return path
+
+
+def opened(model_dir: Path, **inference) -> Backbone:
+    """The backbone of a file or folder, through which images pass as the fields of Inference say."""
+    return open_backbone(BackboneOptions(model_dir, inference=Inference(**inference)))
 
 
 def published_way(graph: tf.compat.v1.GraphDef, jpegs: list[bytes], tensor: str = "pool_3:0") -> np.ndarray:

@@ -1,78 +1,103 @@
-"""Exit statuses and messages, as a shell sees them."""
+"""Exit statuses and messages, as a shell sees them; and what is said by a Python that cannot run the scripts."""
 
 import argparse
+import ast
 import json
 import os
+import re
 import runpy
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import warnings
+from pathlib import Path
 
 import pytest
 from conftest import REPO_ROOT
 
+from mhcln import cli
 from mhcln.cli import TRACEBACK, folder_name, fraction, margin, names, whole_number, whole_numbers
+from mhcln.console import UserError
 from mhcln.storage import layout
 from mhcln.storage.features import read_image_table
 
 SCRIPTS = ("extract_features.py", "dataset_generator.py", "trainer.py", "eval.py")
 
-BODY = """
-import argparse, os, sys, time
+
+def parser_of(script: str) -> cli.Parser:
+    return runpy.run_path(str(REPO_ROOT / script))["parser"]()
+
+
+def refusal(parser: cli.Parser, flags: list[str], capsys: pytest.CaptureFixture) -> str:
+    """The one line with which flags are refused."""
+    with pytest.raises(SystemExit) as left:
+        parser.parse_args(flags)
+    printed = capsys.readouterr().err
+    assert (left.value.code, printed.count("\n")) == (2, 1), printed
+    return printed
+
+
+@pytest.fixture
+def end(monkeypatch, capsys):
+    """A function that runs `cli.run` on a function that raises an error, and returns exit status and stderr."""
+    monkeypatch.setattr(sys, "argv", ["test.py"])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+
+    def run(error: BaseException | None) -> tuple[object, str]:
+        def main(_flags, console):
+            console.say("fine")
+            if error is not None:
+                raise error
+
+        with warnings.catch_warnings(), pytest.raises(SystemExit) as left:
+            cli.run(cli.Parser("test"), main)
+        out, err = capsys.readouterr()
+        assert out == "fine\n"
+        return left.value.code, err
+
+    return run
+
+
+def test_each_end_has_its_exit_status_and_one_line(end, monkeypatch):
+    assert end(None) == (0, "")
+    assert end(UserError("no such folder\n in here")) == (2, "error: no such folder in here\n")
+    assert end(KeyboardInterrupt()) == (130, "stopped by Ctrl-C\n")
+    missing = FileNotFoundError(2, "No such file or directory", "/nonexistent/file")
+    line = "error: /nonexistent/file: No such file or directory; nothing half-written was left under a final name\n"
+    assert end(missing) == (2, line)
+    monkeypatch.setenv(TRACEBACK, "1")
+    status, shown = end(missing)
+    assert (status, shown.startswith("Traceback"), shown.endswith(f"\n{line}")) == (2, True, True)
+    status, shown = end(ModuleNotFoundError(name="absent.part"))
+    assert status == 2
+    assert shown.startswith(f"error: {sys.executable} has no absent; install what is needed by: python3 -m venv ")
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), ModuleNotFoundError(name="mhcln.nothing")])
+def test_a_fault_of_ours_keeps_its_traceback(end, error):
+    with pytest.raises(type(error)):
+        end(error)
+
+
+WAITING = """
+import time
 from mhcln import cli
-from mhcln.console import UserError
-def main(flags, console):
-    {body}
+def main(*_):
+    try:
+        print("on", flush=True)
+        time.sleep(60)
+    finally:
+        print("cleaned")
 cli.run(cli.Parser("test"), main)
 """
 
 
-def run(body: str, **options: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-c", BODY.format(body=body)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=REPO_ROOT, check=False, **options)
-
-
-@pytest.mark.parametrize(
-    ("body", "status", "line"),
-    [
-        ("console.say('fine')", 0, ""),
-        ("raise UserError('no such folder\\n in here')", 2, "error: no such folder in here\n"),
-        ("open('/nonexistent/file')", 2, "error: /nonexistent/file: No such file or directory; "),
-        ("raise KeyboardInterrupt", 130, "stopped by Ctrl-C\n"),
-    ],
-)
-def test_each_end_has_its_exit_status_and_one_line(body, status, line):
-    result = run(body)
-    assert result.returncode == status
-    assert result.stderr.startswith(line)
-    assert result.stderr.count("\n") == (1 if line else 0)
-
-
-def test_a_fault_of_ours_keeps_its_traceback():
-    result = run("1 / 0")
-    assert result.returncode == 1
-    assert "ZeroDivisionError" in result.stderr
-
-
-def test_an_environment_variable_shows_where_an_error_of_the_system_came_from(monkeypatch):
-    monkeypatch.setenv(TRACEBACK, "1")
-    result = run("open('/nonexistent/file')")
-    assert result.returncode == 2
-    assert "Traceback" in result.stderr
-    assert result.stderr.splitlines()[-1].startswith("error: /nonexistent/file: No such file or directory")
-
-
 def test_sigterm_leaves_143_after_cleaning_up():
-    body = "\n    try: print('on', flush=True); time.sleep(60)\n    finally: print('cleaned')"
-    with subprocess.Popen(
-        [sys.executable, "-c", BODY.format(body=body)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=REPO_ROOT,
-    ) as process:
+    command = [sys.executable, "-c", WAITING]
+    with subprocess.Popen(command, cwd=REPO_ROOT, stdout=-1, stderr=-1, text=True) as process:
         assert process.stdout.readline() == "on\n"
         time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
@@ -81,184 +106,154 @@ def test_sigterm_leaves_143_after_cleaning_up():
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_help_and_wrong_flags_load_no_tensorflow(script):
-    traced = [sys.executable, "-X", "importtime", str(REPO_ROOT / script)]
-    shown = subprocess.run([*traced, "--help"], capture_output=True, text=True, check=False)
-    assert shown.returncode == 0
-    assert "--dump_dir" in shown.stdout
-    wrong = subprocess.run([*traced, "--images_dir=x", "--no_such_flag=1"], capture_output=True, text=True, check=False)
-    assert wrong.returncode == 2
-    assert "error: unrecognized arguments:" in wrong.stderr
-    for heavy in ("tensorflow", "keras"):
-        assert f"| {heavy}\n" not in shown.stderr + wrong.stderr
+def test_help_loads_no_tensorflow_and_a_wrong_flag_is_one_line(script, run_in_process):
+    traced = [sys.executable, "-X", "importtime", str(REPO_ROOT / script), "--help"]
+    shown = subprocess.run(traced, capture_output=True, text=True, check=False)
+    assert (shown.returncode, "--dump_dir" in shown.stdout) == (0, True)
+    assert not re.search(r"\| *(tensorflow|keras)\n", shown.stderr)
+    done = run_in_process(script, "--images_dir=x", "--dump")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("error: unrecognized arguments: ")
+    assert done.stderr.endswith(f"; see {script} --help\n")
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_a_wrong_flag_is_one_line(script, run_script, users_mistake):
-    users_mistake(run_script(script, "--images_dir=x", "--dump"), "unrecognized arguments", f"{script} --help")
-
-
-def test_a_closed_pipe_leaves_no_traceback(tmp_path):
-    (tmp_path / "talk.py").write_text(BODY.format(body="[console.say(str(i)) for i in range(100000)]"))
-    command = f"PYTHONPATH='{REPO_ROOT}' '{sys.executable}' '{tmp_path}/talk.py' | head -1; echo ${{PIPESTATUS[0]}}"
-    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
-    assert (result.stdout, result.stderr) == ("0\n0\n", "")
-
-
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_help_that_nobody_reads_leaves_no_traceback(script):
-    with subprocess.Popen(
-        [sys.executable, str(REPO_ROOT / script), "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+def test_help_that_nobody_reads_leaves_no_traceback():
+    command = [sys.executable, str(REPO_ROOT / "eval.py"), "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert (process.stderr.read(), process.wait(60)) == (b"", 0)
 
 
-PATHS = [("extract_features.py", name) for name in ("images_dir", "model_dir")]
-PATHS += [("dataset_generator.py", name) for name in ("features", "split_dir")]
-PATHS += [("eval.py", name) for name in ("images_dir", "model_dir", "add", "out")]
-
-
-@pytest.mark.parametrize(("script", "name"), PATHS + [(script, "dump_dir") for script in SCRIPTS])
-def test_a_tilde_is_expanded_in_every_path(script, name, monkeypatch, tmp_path, capsys):
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_tilde_is_expanded_in_every_path(script, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("HOME", str(tmp_path))
-    parser = runpy.run_path(str(REPO_ROOT / script))["parser"]()
+    parser = parser_of(script)
     required = ["--images_dir=x"] if script == "extract_features.py" else []
-    assert getattr(parser.parse_args([*required, f"--{name}=~/a b"]), name) == tmp_path / "a b"
-    with pytest.raises(SystemExit):
-        parser.parse_args([*required, f"--{name}="])
-    assert f"argument --{name}: '' is not a path" in capsys.readouterr().err
-
-
-def test_every_flag_that_takes_a_path_is_tried_with_a_tilde():
-    found = set()
-    for script in SCRIPTS:
-        parser = runpy.run_path(str(REPO_ROOT / script))["parser"]()
-        found |= {(script, action.dest) for action in parser._actions if action.dest.endswith(("_dir", "features"))}
-    assert found - {(script, "dump_dir") for script in SCRIPTS} <= {*PATHS}
-
-
-@pytest.mark.parametrize("text", ["0", "-1", "1.5", "x", "", "91", "9" * 5000])
-def test_whole_numbers_have_bounds(text):
-    assert (whole_number(1, 90)("1"), whole_number(1, 90)("90")) == (1, 90)
-    with pytest.raises(argparse.ArgumentTypeError, match="is not a whole number of at least 1 and at most 90") as error:
-        whole_number(1, 90)(text)
-    assert len(str(error.value)) < 200
-
-
-def test_lists_of_numbers_and_fractions_are_checked():
-    assert whole_numbers(0, 9)("0,1,2") == [0, 1, 2]
-    assert fraction("0.6") == 0.6
-    several = whole_numbers(0, 9)
-    for parse, text in ((several, "1,1"), (several, "1,"), (several, "1,10"), (fraction, "1"), (fraction, "nan")):
-        with pytest.raises(argparse.ArgumentTypeError):
-            parse(text)
+    paths = [action.dest for action in parser._actions if action.type is cli.path]
+    assert "dump_dir" in paths
+    assert {name for name in vars(parser.parse_args(required)) if name.endswith("_dir")} <= {*paths}
+    for name in paths:
+        assert getattr(parser.parse_args([*required, f"--{name}=~/a b"]), name) == tmp_path / "a b"
+    assert "argument --dump_dir: '' is not a path" in refusal(parser, [*required, "--dump_dir="], capsys)
 
 
 @pytest.mark.parametrize(
-    ("script", "flag"),
+    ("script", "flags"),
     [
-        ("extract_features.py", "--batch_size=100000"),
-        ("extract_features.py", f"--random_weights={2**64}"),
-        ("dataset_generator.py", f"--seed={2**63}"),
-        ("trainer.py", f"--seed=0,{2**64}"),
-        ("trainer.py", "--HASH_BITS=32,10000000"),
-        ("trainer.py", "--BATCH_SIZE=300000000"),
-        ("trainer.py", f"--ITERS={10**20}"),
-        ("trainer.py", f"--patience={10**20}"),
-        ("trainer.py", f"--save_seconds={10**400}"),
-        ("eval.py", f"--k={10**20}"),
-        ("eval.py", f"--interval={10**20}"),
-        ("trainer.py", "--run_name=.lock"),
-        ("eval.py", "--run_name=extract.part"),
+        ("extract_features.py", ["--batch_size=100000", f"--random_weights={2**64}"]),
+        ("dataset_generator.py", [f"--seed={2**63}", "--train_test_split=1"]),
+        ("trainer.py", ["--seed=0,1e9", "--HASH_BITS=32,10000000", "--BATCH_SIZE=300000000", f"--ITERS={10**20}"]),
+        ("trainer.py", [f"--patience={10**20}", f"--save_seconds={10**400}", "--run_name=.mhcln.lock"]),
+        ("extract_features.py", ["--range=3000,0", "--bands=4,3", "--preset=landsat"]),
+        ("eval.py", [f"--k={10**20}", f"--interval={10**20}", "--run_name=extract.part", "--archive=everything"]),
     ],
 )
-def test_flags_beyond_what_they_can_mean_are_one_line(script, flag, capsys):
-    parser = runpy.run_path(str(REPO_ROOT / script))["parser"]()
-    with pytest.raises(SystemExit) as left:
-        parser.parse_args(["--images_dir=x", flag])
-    printed = capsys.readouterr().err
-    assert (left.value.code, printed.count("\n")) == (2, 1)
-    assert f"argument {flag.split('=')[0]}: " in printed
+def test_flags_beyond_what_they_can_mean_are_one_line(script, flags, capsys):
+    for flag in flags:
+        assert f"argument {flag.split('=')[0]}: " in refusal(parser_of(script), ["--images_dir=x", flag], capsys)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_permission_is_one_line(tmp_path, run_script, users_mistake):
-    tmp_path.chmod(0o500)
-    users_mistake(run_script("dataset_generator.py", "--dump_dir", tmp_path / "dump"), "Permission denied")
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--device=cpu", "--k=3"], "eval.py takes no --device; see eval.py --help"),
+        (["--table", "--browse"], "eval.py --table takes no --browse; see"),
+        (["--table", "--run_name=K8", "--query="], "eval.py --table takes no --run_name and no --query; see"),
+        (["--browse", "--interval=0"], "eval.py --browse takes no --interval; see"),
+        (["--query=x.jpg", "--interval=0"], "eval.py --query takes no --interval; see"),
+        (["--add=x", "--out=x"], "eval.py --add takes no --out; see"),
+        (["--export=x.faiss", "--model_dir=x"], "eval.py --export=file.faiss takes no --model_dir; see"),
+        (["--export=x", "--archive=all"], "eval.py --export=folder takes no --archive; see"),
+        (["--images_dir=nowhere"], "--images_dir=nowhere is not a folder; give the one that holds the class folders"),
+    ],
+)
+def test_a_flag_without_use_is_named(evaluate, users_mistake, flags, line):
+    users_mistake(evaluate(*flags), f"error: {line}")
 
 
-@pytest.mark.parametrize(("parse", "text"), [(margin, "0"), (margin, "2.1"), (margin, "nan"), (margin, "x")])
-def test_margins_are_checked(parse, text):
-    assert (margin("2"), names("mixed,mixed_1")) == (2.0, ("mixed", "mixed_1"))
-    with pytest.raises(argparse.ArgumentTypeError, match="is not"):
-        parse(text)
+@pytest.mark.parametrize(
+    ("parse", "good", "values", "wrong"),
+    [
+        (whole_number(1, 90), ["1", "90"], [1, 90], ["0", "-1", "1.5", "x", "", "91", "9" * 5000]),
+        (whole_numbers(0, 9), ["0,1,2"], [[0, 1, 2]], ["1,1", "1,", "1,10"]),
+        (fraction, ["0.6"], [0.6], ["0", "1", "nan", "x"]),
+        (margin, ["2"], [2.0], ["0", "2.1", "nan", "x"]),
+        (names, ["mixed,mixed_1"], [("mixed", "mixed_1")], ["a,a"]),
+        (cli.band_numbers, ["4", "3,2,1"], [(4,), (3, 2, 1)], ["0", "1,2", ""]),
+        (cli.value_range, ["0,3000", "-1.5,2"], [(0, 3000), (-1.5, 2)], ["1", "2,1", "0,nan", "0,inf"]),
+    ],
+    ids=["number", "numbers", "fraction", "margin", "names", "bands", "range"],
+)
+def test_each_type_takes_what_it_can_mean(parse, good, values, wrong):
+    assert [parse(text) for text in good] == values
+    for text in wrong:
+        with pytest.raises(argparse.ArgumentTypeError) as error:
+            parse(text)
+        assert len(str(error.value)) < 200
 
 
 OWN_NAMES = [value for name, value in vars(layout).items() if name.isupper() and isinstance(value, str)]
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", ".", "..", ".lock", ".part.x", "a/b", "a\\b", "/a", "a\n", "\x1b[2J", "caf\udce9", "x" * 256, "ü" * 128]
-    + ["split_seed3.npz", "Features.NPZ", "extract.part"]
-    + [name for name in OWN_NAMES if not name.split(" ")[0].endswith(".py")],
-)
-def test_names_of_folders_are_not_ours(text):
-    for good in (
-        "K32",
-        "mine_2",
-        "x" * 255,
-        "a.b",
-        "Größe",
-        "-x",
-        "split",
-        "land\u00a0use",
-        "東\u3000京",
-        "👩\u200d🌾",
-    ):
+def test_names_of_folders_are_not_ours():
+    names_of_users = ["K32", "mine_2", "x" * 255, "a.b", "Größe", "-x", "split", "land\u00a0use", "東\u3000京"]
+    for good in [*names_of_users, "👩\u200d🌾"]:
         assert folder_name(good) == good
-    with pytest.raises(argparse.ArgumentTypeError, match="is not the name of a folder: ") as error:
-        folder_name(text)
-    assert len(str(error.value)) < 200
+    wrong = ["", ".", "..", ".lock", ".part.x", "a/b", "a\\b", "/a", "a\n", "\x1b[2J", "caf\udce9", "x" * 256]
+    wrong += ["ü" * 128, "split_seed3.npz", "Features.NPZ", "extract.part"]
+    for text in wrong + [name for name in OWN_NAMES if not name.split(" ")[0].endswith(".py")]:
+        with pytest.raises(argparse.ArgumentTypeError, match="is not the name of a folder: ") as error:
+            folder_name(text)
+        assert len(str(error.value)) < 200
 
 
-def test_what_an_output_cannot_encode_is_escaped():
-    lines = "console.say('say caf\\udce9 ü'); console.warn('warn caf\\udce9'); raise UserError('end caf\\udce9')"
-    for encoding in ("utf-8:strict", "ascii:strict"):
-        result = run(lines, env={**os.environ, "PYTHONIOENCODING": encoding})
-        ue = "ü" if encoding.startswith("utf") else r"\xfc"
-        assert result.returncode == 2, result.stderr
-        assert result.stdout == rf"say caf\udce9 {ue}" + "\n"
-        assert result.stderr == r"warning: warn caf\udce9" + "\n" + r"error: end caf\udce9" + "\n"
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_one_line(tmp_path, run_in_process, users_mistake):
+    tmp_path.chmod(0o500)
+    users_mistake(run_in_process("dataset_generator.py", "--dump_dir", tmp_path / "dump"), "Permission denied")
 
 
-def test_a_folder_whose_name_is_not_utf_8_is_no_trouble(pipeline, tmp_path, run_script):
-    folder = tmp_path / os.fsdecode(b"caf\xe9")
-    for name in ("beach", "forest"):
-        shutil.copytree(pipeline / "images" / name, folder / name)
-    broken = "beach/broken.tif"
-    (folder / broken).write_bytes(b"no image")
-    model, dump = f"--model_dir={pipeline / 'model'}", tmp_path / os.fsdecode(b"dump\xe9")
-    done = run_script("extract_features.py", model, f"--images_dir={folder}", f"--dump_dir={dump}", "--on_error=skip")
-    assert done.returncode == 0, done.stderr
-    assert rf"see {tmp_path}/dump\udce9/skipped.csv" in done.stderr
+def test_a_folder_whose_name_is_not_utf_8_is_no_trouble(pipeline, tmp_path, run_in_process):
+    folder, dump = (tmp_path / os.fsdecode(name) for name in (b"caf\xe9", b"dump\xe9"))
+    shutil.copytree(pipeline / "images" / "beach", folder / "beach")
+    shutil.copytree(pipeline / "images" / "forest", folder / "forest")
+    (folder / "beach/broken.tif").write_bytes(b"no image")
+    flags = [f"--model_dir={pipeline / 'model'}", f"--images_dir={folder}", f"--dump_dir={dump}", "--on_error=skip"]
+    done = run_in_process("extract_features.py", *flags)
+    assert (done.returncode, rf"see {tmp_path}/dump\udce9/skipped.csv" in done.stderr) == (0, True), done.stderr
     assert (dump / "skipped.csv").read_text(encoding="utf-8").splitlines()[1].startswith("beach/broken.tif,")
     images = read_image_table(dump)
     assert (images.images_dir, len(images)) == (str(folder), 20)
-    assert all((folder / path).is_file() for path in images.paths)
-    done = run_script("eval.py", f"--query={folder}", "--k=2", f"--dump_dir={pipeline / 'dump'}")
+    done = run_in_process("eval.py", f"--query={folder}", "--k=2", f"--dump_dir={pipeline / 'dump'}")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert r"caf\udce9/beach/broken.tif is not usable: " in done.stderr
-    assert "20 queries in" in done.stdout
     assert rf"'{tmp_path}/caf\udce9/beach/beach0.tif'" in done.stdout
     found = json.loads((pipeline / "dump/K12/queries/query_beach0.json").read_text(encoding="utf-8"))
     assert found["query"] == str(folder / "beach/beach0.tif")
 
 
-def test_an_image_whose_own_path_is_not_utf_8_is_refused_with_its_name_escaped(tmp_path, run_script, users_mistake):
-    folder = tmp_path / "images" / os.fsdecode(b"beach\xe9")
-    folder.mkdir(parents=True)
-    (folder / "1.tif").write_bytes(b"no image")
-    done = run_script("extract_features.py", f"--images_dir={folder.parent}", f"--dump_dir={tmp_path}")
-    users_mistake(done, r"first 'beach\udce9/1.tif'; rename what is at fault")
+RUN_SCRIPT = """
+import runpy, sys
+sys.version_info = {version}
+sys.argv = [{script!r}, "--help"]
+runpy.run_path({script!r}, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_python_that_cannot_run_the_scripts_is_one_line(script, users_mistake):
+    def start(version: str) -> subprocess.CompletedProcess:
+        code = RUN_SCRIPT.format(script=path, version=version)
+        command = [sys.executable, "-S", "-c", code]  # -S: no installed package is found
+        return subprocess.run(command, capture_output=True, text=True, cwd=REPO_ROOT, check=False)
+
+    path = str(REPO_ROOT / script)
+    users_mistake(start("(3, 9, 2, 'final', 0)"), "this is Python 3.9.2, 3.10 or newer is needed; install what is ")
+    for read in (path, REPO_ROOT / "mhcln" / "__init__.py", cli.__file__):  # which it reads to say so
+        ast.parse(Path(read).read_text(encoding="utf-8"), feature_version=(3, 7))
+    done = start("sys.version_info")
+    users_mistake(done, f"{sys.executable} has no NumPy and Pillow; install what is needed by: python3 -m venv ")
+    install, then = re.fullmatch(r".*: (python3 -m venv .*); then run (.*)", done.stderr.strip()).groups()
+    make, fill = (shlex.split(part) for part in install.split(" && "))
+    assert fill == [f"{make[3]}/bin/pip", "install", "-r", str(REPO_ROOT / "requirements.txt")]
+    assert shlex.split(then) == [f"{make[3]}/bin/python", path]

@@ -1,8 +1,7 @@
-"""The layers of a network as one TensorFlow function, and the views of an image."""
+"""The layers of a network as one TensorFlow function, and the rotations of an image."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
 from mhcln import device
@@ -12,40 +11,40 @@ from mhcln.quiet_tensorflow import tf
 from mhcln.storage.files import one_line
 
 
-def turned(images: tf.Tensor, view: int) -> tf.Tensor:
-    """Return view 0 to 7 of square images [batch, side, side, 3].
+def rotated(images: tf.Tensor, rotation: int) -> tf.Tensor:
+    """Return rotation 0 to 7 of square images [batch, side, side, 3].
 
-    A view is `view` % 4 quarter turns; from 4 on, the images are mirrored first.
+    It is `rotation` % 4 quarter turns; from 4 on, the images are mirrored first.
     """
-    if view >= 4:
+    if rotation >= 4:
         images = images[:, :, ::-1]
-    return tf.image.rot90(images, view % 4) if view % 4 else images
+    return tf.image.rot90(images, rotation % 4) if rotation % 4 else images
 
 
 def compiled(network: Network, precision: str) -> Callable[[tf.Tensor], tf.Tensor]:
     """Return the network as one TF2 function of [batch, 299, 299, 3] float32, 0 to 255, its weights frozen into it.
 
-    Convolutions run in `precision`; averages over space and the output are float32. Raises UserError if a layer
-    cannot read what the layers before it give.
+    Convolutions run in `precision`; averages over space and the output are float32.
     """
     tf32 = precision == "tf32"
-    convolution = _Convolution(tf.dtypes.as_dtype("float32" if tf32 else precision), tf32 and not device.has_tf32())
+    dtype = tf.dtypes.as_dtype("float32" if tf32 else precision)
+    round_to_tf32 = tf32 and not device.has_tf32()
     scaling, layers = network.scaling, pool_after_conv1x1(network.layers)
 
     @tf.function(input_signature=[tf.TensorSpec([None, *scaling.size, 3], tf.float32)], autograph=False)
     def run(images: tf.Tensor) -> tf.Tensor:
-        values = {network.input: tf.cast((images - scaling.mean) * scaling.factor, convolution.dtype)}
+        values = {network.input: tf.cast((images - scaling.mean) * scaling.factor, dtype)}
         *inner, last = layers
         for name in inner:
-            values[name] = _apply(layers[name], values, convolution)
+            values[name] = _apply(layers[name], values, round_to_tf32)
         final = layers[last]
         values |= {source: tf.cast(values[source], tf.float32) for source in sources(final)}
-        output = _apply(final, values, convolution)
+        output = _apply(final, values, round_to_tf32)
         return tf.reshape(output, [-1, output.shape[1] * output.shape[2] * output.shape[3]])
 
     try:
         run.get_concrete_function()
-    except ValueError as error:
+    except (ValueError, KeyError) as error:
         what = one_line(error)
         raise UserError(f"the layers of the network do not fit each other ({what}); take another file") from error
 
@@ -54,20 +53,6 @@ def compiled(network: Network, precision: str) -> Callable[[tf.Tensor], tf.Tenso
             return run(images)
 
     return run_on_device
-
-
-@dataclasses.dataclass(frozen=True)
-class _Convolution:
-    """How convolutions compute: in `dtype`; on what is rounded to TF32 first, if the device does not do it itself."""
-
-    dtype: tf.DType
-    round_to_tf32: bool
-
-    def __call__(self, image: tf.Tensor, layer: Conv) -> tf.Tensor:
-        kernel = tf.constant(layer.kernel, image.dtype)
-        if self.round_to_tf32:
-            image, kernel = rounded_to_tf32(image), rounded_to_tf32(kernel)
-        return tf.nn.conv2d(image, kernel, layer.strides, layer.padding)
 
 
 def rounded_to_tf32(values: tf.Tensor) -> tf.Tensor:
@@ -80,9 +65,14 @@ def rounded_to_tf32(values: tf.Tensor) -> tf.Tensor:
     return tf.bitcast(tf.bitwise.bitwise_and(bits + 0xFFF + odd, ~0x1FFF), tf.float32)
 
 
-def _apply(layer: Layer, values: dict[str, tf.Tensor], convolution: _Convolution) -> tf.Tensor:
+def _apply(layer: Layer, values: dict[str, tf.Tensor], round_to_tf32: bool) -> tf.Tensor:
+    """Return what a layer computes from `values`; a convolution rounds them to TF32 where the device does not."""
     if isinstance(layer, Conv):
-        image = convolution(values[layer.source], layer)
+        image = values[layer.source]
+        kernel = tf.constant(layer.kernel, image.dtype)
+        if round_to_tf32:
+            image, kernel = rounded_to_tf32(image), rounded_to_tf32(kernel)
+        image = tf.nn.conv2d(image, kernel, layer.strides, layer.padding)
         if layer.pool:
             image = _pooled(image, layer.pool)
         image = tf.nn.bias_add(image, tf.constant(layer.bias, image.dtype))

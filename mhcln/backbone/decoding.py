@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mhcln.backbone.layers import Scaling
-from mhcln.data.images import Content, ImageError, LoadedImage
+from mhcln.data.images import Content, LoadedImage
+from mhcln.data.reading import ImageError
 from mhcln.quiet_tensorflow import tf
 
 # Values of an image up to which it is resized faster, to the same bits, as float32: UCMD's 256x256 pixels take 0.36 ms
@@ -22,11 +22,11 @@ from mhcln.quiet_tensorflow import tf
 FASTER_AS_FLOAT = 600 * 600 * 3
 
 
-def decode(path: Path, content: Content) -> tf.Tensor:
+def decode(content: Content) -> tf.Tensor:
     """Return pixels [height, width, 3] uint8; a JPEG is decoded by TensorFlow's default, as in the paper's graph.
 
-    Its fast DCT is part of the features: Pillow's exact one moves pool_3 by 5 to 10 %. Raises ImageError, which names
-    `path`, if a JPEG is damaged.
+    Its fast DCT is part of the features: Pillow's exact one moves pool_3 by 5 to 10 %. Raises ImageError if a JPEG is
+    damaged.
     """
     with tf.device("CPU"):  # otherwise pixels would travel to the GPU, back to be resized, and there again
         if isinstance(content, np.ndarray):
@@ -34,7 +34,7 @@ def decode(path: Path, content: Content) -> tf.Tensor:
         try:
             return tf.io.decode_jpeg(content, channels=3)
         except tf.errors.InvalidArgumentError as error:
-            raise ImageError(path, "damaged (TensorFlow cannot decode this JPEG)") from error
+            raise ImageError("damaged (TensorFlow cannot decode this JPEG)") from error
 
 
 def resize(image: tf.Tensor | NDArray[np.uint8], scaling: Scaling) -> tf.Tensor:

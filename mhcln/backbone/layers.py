@@ -1,7 +1,6 @@
 """A network as a list of layers, its batch norm folded into the convolutions: the form that every backbone takes."""
 
 import dataclasses
-import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,11 +8,6 @@ from numpy.typing import NDArray
 from mhcln.console import UserError
 
 FloatArray = NDArray[np.float32]
-
-MAX_LAYERS = 1000  # Inception-v3 has 119
-# For one image; Inception-v3 of 299x299 pixels has 1.4 million at most, and 5.7e9 multiplications in all.
-MAX_VALUES = 2**23  # of one layer
-MAX_PRODUCTS = 2**36  # of all convolutions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,73 +80,29 @@ class Network:
     blocks: dict[str, str]
 
 
-@dataclasses.dataclass(frozen=True)
-class BatchNorm:
-    """Batch norm of [channels] float32: gamma (x - mean) / sqrt(variance + epsilon) + beta."""
+def fold(
+    conv: Conv, mean: FloatArray, variance: FloatArray, beta: FloatArray, gamma: FloatArray | float, epsilon: float
+) -> Conv:
+    """Return a convolution that does what `conv`, which has no ReLU, and a batch norm after it do.
 
-    mean: FloatArray
-    variance: FloatArray
-    beta: FloatArray
-    gamma: FloatArray | float
-    epsilon: float
+    The batch norm of [channels] float32 is gamma (x - mean) / sqrt(variance + epsilon) + beta. The products are taken
+    in float64, so that folding itself costs no precision.
 
-
-def fold(conv: Conv, norm: BatchNorm) -> Conv:
-    """Return a convolution that does what `conv`, which has no ReLU, and `norm` after it do.
-
-    The products are taken in float64, so that folding itself costs no precision. Raises ValueError if a variance is not
-    positive, or a weight comes out too large for float32.
+    Raises:
+        ValueError: A variance is not positive, or a weight comes out too large for float32.
     """
-    variance = norm.variance.astype(np.float64) + norm.epsilon
-    if not (variance > 0).all():
+    positive = variance.astype(np.float64) + epsilon
+    if not (positive > 0).all():
         raise ValueError(f"the batch norm behind {conv.source!r} has a variance that is not positive")
-    factor = np.asarray(norm.gamma, np.float64) / np.sqrt(variance)
-    kernel, bias = conv.kernel * factor, norm.beta - (norm.mean - conv.bias) * factor
+    factor = np.asarray(gamma, np.float64) / np.sqrt(positive)
+    kernel, bias = conv.kernel * factor, beta - (mean - conv.bias) * factor
     if not all(np.abs(values).max() <= np.finfo(np.float32).max for values in (kernel, bias)):
         raise ValueError(f"the batch norm behind {conv.source!r} gives weights that are not finite")
     return dataclasses.replace(conv, kernel=kernel.astype(np.float32), bias=bias.astype(np.float32))
 
 
-def check_cost(network: Network) -> None:
-    """Raise ValueError if an image would take far more memory or time than Inception-v3 takes.
-
-    Whether layers fit each other is not checked here: TensorFlow says so when the network is compiled.
-    """
-    if len(network.layers) > MAX_LAYERS:
-        raise ValueError(f"it has {len(network.layers)} layers")
-    shapes = {network.input: (*network.scaling.size, 3)}
-    products = 0
-    for name, layer in network.layers.items():
-        shapes[name] = height, width, channels = _shape(layer, [shapes[source] for source in sources(layer)])
-        if isinstance(layer, Conv):
-            products += height * width * layer.kernel.size
-        if height * width * channels > MAX_VALUES:
-            raise ValueError(f"layer {name!r} gives {height}x{width}x{channels} values for each image")
-        if products > MAX_PRODUCTS:
-            raise ValueError(f"up to layer {name!r}, an image takes {products} multiplications")
-
-
-def _shape(layer: Layer, read: list[tuple[int, int, int]]) -> tuple[int, int, int]:
-    """Return height, width and channels of what a layer makes of images of these shapes."""
-    height, width, channels = read[0]
-    if isinstance(layer, Mean):
-        return 1, 1, channels
-    if isinstance(layer, Join):
-        return height, width, sum(shape[2] for shape in read)
-    size = layer.size if isinstance(layer, Pool) else layer.kernel.shape[:2]
-    cut = (0, 0) if layer.padding == "SAME" else (size[0] - 1, size[1] - 1)
-    height, width = (
-        max(math.ceil((side - less) / stride), 0)
-        for side, less, stride in zip((height, width), cut, layer.strides, strict=True)
-    )
-    return height, width, channels if isinstance(layer, Pool) else layer.kernel.shape[3]
-
-
 def with_outputs(network: Network, blocks: tuple[str, ...]) -> Network:
-    """Return the network cut to output the means over space of `blocks`, one after another.
-
-    Raises UserError if it has no such block.
-    """
+    """Return the network cut to output the means over space of `blocks`, one after another."""
     unknown = [block for block in blocks if block not in network.blocks]
     if unknown:
         raise UserError(f"the backbone has no layer {unknown[0]!r}; choose from {', '.join(network.blocks)}")

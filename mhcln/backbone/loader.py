@@ -17,12 +17,15 @@ from numpy.typing import NDArray
 from mhcln.backbone.aligned import aligned_array
 from mhcln.backbone.backbone import Backbone
 from mhcln.backbone.decoding import decode, decoder, small_jpeg
-from mhcln.data.images import About, Content, ImageError, load_image
+from mhcln.data.images import Content, load_image
+from mhcln.data.reading import ImageError
 from mhcln.quiet_tensorflow import tf
+from mhcln.storage.image_info import ImageInfo
 
 THREADS = min(os.cpu_count() or 1, 16)
 AHEAD = 2  # batches: one is complete, and all threads work on the next; they never wait for the last image of a batch
 TOGETHER = 8  # images that a thread takes at a time, and decodes in one call if they are small
+_Parts = list[concurrent.futures.Future[list[ImageInfo]]]  # of a batch that is being loaded
 LEAST = 16  # images of a batch; for fewer, such as a few queries, the first call, 0.1 s, would be more than it saves
 
 
@@ -33,22 +36,20 @@ class Batch:
     Attributes:
         rows: Their rows in the data set.
         images: [len(rows), 299, 299, 3] float32, 0 to 255, black if an image cannot be read.
-        problems: What is wrong with which row.
-        about: What else is known of which row.
-        release: To be called once, when `images` is no longer needed: threads write the next images there.
+        infos: The facts about each image.
+        release: Call it once, when `images` is no longer needed: threads write the next images there.
     """
 
     rows: range
     images: NDArray[np.float32]
-    problems: dict[int, ImageError]
-    about: dict[int, About]
+    infos: list[ImageInfo]
     release: Callable[[], None]
 
 
 def load_batches(
     path_of: Callable[[int], Path], batches: Sequence[range], backbone: Backbone, held: int, threads: int = THREADS
 ) -> Generator[Batch, None, None]:
-    """Read, decode and resize image files in threads, each into its place in a batch.
+    """Read, decode and resize image files in threads, each into its row of a batch.
 
     Close the generator: left to the garbage collector, it would wait for its threads whenever that happens to run,
     maybe for good.
@@ -63,33 +64,26 @@ def load_batches(
 
     Yields:
         The batches, in order.
-
-    Raises:
-        RuntimeError: More than `held` + `AHEAD` - 1 batches were not released.
     """
     shape = [max(map(len, batches), default=0), *backbone.scaling.size, 3]
     free = [aligned_array(shape) for _ in range(min(held + AHEAD, len(batches)))]
     coming = iter(batches)
-    loading: collections.deque[tuple[range, NDArray[np.float32], list[_Loading]]] = collections.deque()
+    loading: collections.deque[tuple[range, NDArray[np.float32], _Parts]] = collections.deque()
     loader = GroupLoader(backbone, group_size(shape[0], threads))
     pool = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="decode")
     try:
         for _ in batches:
             for rows in itertools.islice(coming, len(free)):
-                places = free.pop()
+                images = free.pop()
                 groups = (rows[first : first + loader.size] for first in range(0, len(rows), loader.size))
                 parts = [
-                    pool.submit(loader.load, list(map(path_of, group)), places[group.start - rows.start :])
+                    pool.submit(loader.load, list(map(path_of, group)), images[group.start - rows.start :])
                     for group in groups
                 ]
-                loading.append((rows, places, parts))
-            if not loading:
-                raise RuntimeError("no batch was released, so that there is no memory for the next")
-            rows, places, parts = loading.popleft()
-            found = dict(zip(rows, itertools.chain.from_iterable(part.result() for part in parts), strict=True))
-            problems = {row: each for row, each in found.items() if isinstance(each, ImageError)}
-            about = {row: each for row, each in found.items() if isinstance(each, About) and each}
-            yield Batch(rows, places[: len(rows)], problems, about, functools.partial(free.append, places))
+                loading.append((rows, images, parts))
+            rows, images, parts = loading.popleft()
+            infos = [info for part in parts for info in part.result()]
+            yield Batch(rows, images[: len(rows)], infos, functools.partial(free.append, images))
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -97,10 +91,6 @@ def load_batches(
 def group_size(batch_size: int, threads: int) -> int:
     """Return how many images a thread takes at a time: each thread has some of a batch, TOGETHER at most."""
     return max(min(TOGETHER, batch_size // threads), 1) if batch_size >= LEAST else 1
-
-
-Outcome = ImageError | About  # what is wrong with an image, or known of it
-_Loading = concurrent.futures.Future[list[Outcome]]
 
 
 class GroupLoader:
@@ -112,38 +102,39 @@ class GroupLoader:
         self.size = size
         self._decode = decoder(backbone.scaling, size) if size > 1 else None
 
-    def load(self, paths: list[Path], places: NDArray[np.float32]) -> list[Outcome]:
-        """Write images to the first of `places`, black if they cannot be read; return the outcomes."""
+    def load(self, paths: list[Path], images: NDArray[np.float32]) -> list[ImageInfo]:
+        """Write images to the first rows of `images`, black if they cannot be read; return the facts about each."""
         recipe = self.backbone.recipe
-        outcomes: list[Outcome] = []
+        infos: list[ImageInfo] = []
         small: dict[int, bytes] = {}
         for number, path in enumerate(paths):
             try:
-                image = load_image(path, recipe.tiff == "jpeg", recipe.reading)
+                image = load_image(path, recipe.inference.tiff == "jpeg", recipe.inference.reading)
             except ImageError as error:
-                places[number] = 0
-                outcomes.append(error)
+                images[number] = 0
+                infos.append(ImageInfo(str(error)))
                 continue
+            infos.append(image.info)
             content = small_jpeg(image) if self._decode else None
             if content is None:
-                outcomes.append(self._write(path, image.content, places[number]) or image.about)
+                infos[number] = self._write(image.content, images[number], image.info)
             else:
                 small[number] = content
-                outcomes.append(image.about)
-        if not self._write_together(list(small.values()), places):
+        if not self._write_together(list(small.values()), images):
             for number, content in small.items():
-                outcomes[number] = self._write(paths[number], content, places[number]) or outcomes[number]
-        return outcomes
+                infos[number] = self._write(content, images[number], infos[number])
+        return infos
 
-    def _write(self, path: Path, content: Content, place: NDArray[np.float32]) -> ImageError | None:
+    def _write(self, content: Content, target: NDArray[np.float32], info: ImageInfo) -> ImageInfo:
+        """Decode and resize one image; return `info`, or the error of an image that cannot be decoded."""
         try:
-            place[:] = self.backbone.resize(decode(path, content))
+            target[:] = self.backbone.resize(decode(content))
         except ImageError as error:
-            place[:] = 0
-            return error
-        return None
+            target[:] = 0
+            return ImageInfo(str(error))
+        return info
 
-    def _write_together(self, contents: list[bytes], places: NDArray[np.float32]) -> bool:
+    def _write_together(self, contents: list[bytes], images: NDArray[np.float32]) -> bool:
         """Write a whole group; return whether that was done: there may be fewer images, or one of them damaged."""
         if self._decode is None or len(contents) < self.size:
             return False
@@ -151,6 +142,6 @@ class GroupLoader:
             pixels = self._decode(contents)
         except tf.errors.InvalidArgumentError:
             return False
-        for place, each in zip(places, pixels, strict=False):
-            place[:] = each
+        for target, each in zip(images, pixels, strict=False):
+            target[:] = each
         return True

@@ -1,4 +1,4 @@
-"""Everything that features depend on: the file of the weights, the layers, and how images pass through them."""
+"""Everything that features depend on: the file of the weights, the layers, and the inference."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ POOL_3 = ("pool_3",)  # the paper's layer: the mean of the last block over space
 # "tf32" is float32 whose convolutions read 10 of 23 bits, which NVIDIA cards since Ampere do faster
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 TIFF_STEPS = ("jpeg", "pixels")
-VIEWS = (1, 8)
-MOST_VIEWS = 8  # quarter turns of an image and of its mirror image
+ALL_ROTATIONS = 8  # by 0, 90, 180 and 270 degrees, of an image and of its mirror image
+ROTATIONS = (1, ALL_ROTATIONS)
 
 _TIFF_TEXTS = {"jpeg": "jpeg100", "pixels": "pixels"}  # as the extractor string has them
 _TIFF_OF_TEXT = {text: tiff for tiff, text in _TIFF_TEXTS.items()}
@@ -27,100 +27,95 @@ _TEXT = re.compile(
     r"; (?(pretrained)sha256=(?P<sha256>[0-9a-f]{64})|seed=(?P<seed>0|[1-9][0-9]{0,99}))"
     rf"; tiff=(?P<tiff>{'|'.join(_TIFF_OF_TEXT)})"
     rf"; precision=(?P<precision>{'|'.join(PRECISIONS)})"
-    rf"; views=(?P<views>{'|'.join(map(str, VIEWS))})(?:(?<=views=1); turn=(?P<turn>[1-7]))?"
+    rf"; views=(?P<rotations>{'|'.join(map(str, ROTATIONS))})(?:(?<=views=1); turn=(?P<rotation>[1-7]))?"
     rf"(?P<reading>{SUFFIX.pattern})",
     re.ASCII,
 )
 
 
 @dataclasses.dataclass(frozen=True)
+class Inference:
+    """The inference: how images pass through a network.
+
+    Attributes:
+        layers: Layers whose means over space are the features, one after another.
+        tiff: How TIFFs are read, one of TIFF_STEPS; "" for "jpeg" with the paper's graph, else "pixels".
+        precision: The precision of the convolutions, one of PRECISIONS.
+        rotations: Number of rotations whose features are averaged, one of ROTATIONS.
+        rotation: The rotation of an image, 0 to 7, if none are averaged; 0 is the image itself.
+        reading: How rasters are read.
+    """
+
+    layers: tuple[str, ...] = POOL_3
+    tiff: str = ""
+    precision: str = "float32"
+    rotations: int = 1
+    rotation: int = 0
+    reading: Reading = AS_THEY_ARE
+
+
+@dataclasses.dataclass(frozen=True)
 class BackboneOptions:
-    """What a user may choose about the backbone.
+    """The backbone that a user chooses.
 
     Attributes:
         model_dir: Folder with one backbone file, or that file; None for Keras's ImageNet weights.
         random_seed: Seed of random weights; None for pretrained ones.
-        tiff: How TIFFs are read, one of TIFF_STEPS; None for "jpeg" with the paper's graph, else "pixels".
-        precision: What the convolutions compute in, one of PRECISIONS.
-        views: Number of flips and quarter turns to average over, one of VIEWS.
-        layers: Layers whose means over space are the features, one after another.
-        reading: How rasters are read.
-        turn: Which view of an image is taken, 0 to 7, if no mean of several: 0 is the image as it is.
+        inference: The inference.
     """
 
     model_dir: Path | None = None
     random_seed: int | None = None
-    tiff: str | None = None
-    precision: str = "float32"
-    views: int = 1
-    layers: tuple[str, ...] = POOL_3
-    reading: Reading = AS_THEY_ARE
-    turn: int = 0
+    inference: Inference = Inference()
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What features depend on; two features may be compared if their recipes are equal.
+    """Everything that features depend on; two features may be compared if their recipes are equal.
 
     `str(recipe)` is the `extractor` that `features.npz` records, and `Recipe.parse` reads it back.
 
     Attributes:
         family: PAPER, KERAS or RANDOM.
-        layers: Layers whose means over space are the features, one after another.
-        tiff: How TIFFs are read, one of TIFF_STEPS.
-        precision: What the convolutions compute in, one of PRECISIONS.
-        views: Number of flips and quarter turns to average over, one of VIEWS.
+        inference: How images pass through the network; its `tiff` is never "".
         sha256: Hex SHA-256 of the file of the weights; "" for random ones.
-        seed: Seed of random weights; None for those of a file.
-        reading: How rasters are read.
-        turn: Which view of an image is taken, 0 to 7, if no mean of several.
+        seed: Seed of random weights; None for weights of a file.
     """
 
     family: str
-    layers: tuple[str, ...]
-    tiff: str
-    precision: str
-    views: int
+    inference: Inference
     sha256: str = ""
     seed: int | None = None
-    reading: Reading = AS_THEY_ARE
-    turn: int = 0
 
     def __str__(self) -> str:
+        inference = self.inference
         weights = f"sha256={self.sha256}" if self.seed is None else f"seed={self.seed}"
-        steps = f"tiff={_TIFF_TEXTS[self.tiff]}; precision={self.precision}; views={self.views}"
-        steps += f"; turn={self.turn}" if self.turn else ""
-        return f"{self.family} {'+'.join(self.layers)}; {weights}; {steps}{self.reading}"
+        steps = f"tiff={_TIFF_TEXTS[inference.tiff]}; precision={inference.precision}; views={inference.rotations}"
+        steps += f"; turn={inference.rotation}" if inference.rotation else ""
+        return f"{self.family} {'+'.join(inference.layers)}; {weights}; {steps}{inference.reading}"
 
     @property
     def options(self) -> BackboneOptions:
-        """What opens a backbone of this recipe; where the weights of a file are, it does not say."""
-        return BackboneOptions(
-            None, self.seed, self.tiff, self.precision, self.views, self.layers, self.reading, self.turn
-        )
+        """The options of a backbone of this recipe, without the path of its file."""
+        return BackboneOptions(None, self.seed, self.inference)
 
     @classmethod
     def parse(cls, text: str) -> Recipe:
-        """Return the recipe whose `str` is `text`; raises UserError if there is none."""
-        found = _TEXT.fullmatch(text)
-        recipe = cls._of(found) if found else None
-        if recipe is None or str(recipe) != text:  # a number may be written in several ways
-            raise UserError(
-                f"features.npz was made by {text!r}, which this version cannot reopen; search with features.npz files "
-                "that it made, or extract the features again"
+        """Return the recipe whose `str` is `text`."""
+        if found := _TEXT.fullmatch(text):
+            inference = Inference(
+                layers=tuple(found["layers"].split("+")),
+                tiff=_TIFF_OF_TEXT[found["tiff"]],
+                precision=found["precision"],
+                rotations=int(found["rotations"]),
+                rotation=int(found["rotation"] or 0),
+                reading=Reading.of_extractor(found["reading"]),
             )
-        return recipe
-
-    @classmethod
-    def _of(cls, found: re.Match[str]) -> Recipe:
-        return cls(
-            family=found["family"],
-            layers=tuple(found["layers"].split("+")),
-            tiff=_TIFF_OF_TEXT[found["tiff"]],
-            precision=found["precision"],
-            views=int(found["views"]),
-            sha256=found["sha256"] or "",
-            seed=None if found["seed"] is None else int(found["seed"]),
-            reading=Reading.of_extractor(found["reading"]),
-            turn=int(found["turn"] or 0),
+            seed = None if found["seed"] is None else int(found["seed"])
+            recipe = cls(found["family"], inference, found["sha256"] or "", seed)
+            if str(recipe) == text:  # a number may be written in several ways
+                return recipe
+        raise UserError(
+            f"features.npz was made by {text!r}, which this version cannot reopen; search with features.npz files "
+            "that it made, or extract the features again"
         )

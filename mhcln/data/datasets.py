@@ -1,4 +1,4 @@
-"""What a data set is: class folders of images. The folder names say which data set it is, and an image's class."""
+"""Data sets of class folders: the names of the folders decide the data set, and the class of an image."""
 
 import dataclasses
 import functools
@@ -7,12 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mhcln.console import UserError
-from mhcln.data.names import abbreviated, shown
+from mhcln.console import UserError, abbreviated
 from mhcln.storage.text_files import parse_json
 
 REPO_ROOT = Path(__file__).resolve().parents[2]
-# What the README of the published code trains for; a data set of its own may say otherwise in its dataset.json.
+# From the README of the published code; the dataset.json of another data set may have another number.
 ITERATIONS = 10_000
 
 
@@ -21,13 +20,10 @@ class Published:
     """A result from the literature.
 
     Attributes:
-        method: Name of the method, and of who ran it.
-        metric: Name of the metric, of those that the evaluation has the one nearest to it.
-        bits: Bits of a code.
+        method: Name of the method, and of its authors.
+        metric: The metric of this software that is nearest to the published one.
         value: The result, as a fraction.
-        source: Where it can be read.
-        protocol: How it was come by, as far as the source or its code says: split, what was searched, average
-            precision, features.
+        protocol: Split, archive, definition of average precision and features, if the source names them.
     """
 
     method: str
@@ -82,8 +78,8 @@ def load(name: str | None, class_names: Iterable[str]) -> Dataset:
 
 def display_names(dataset: str | None, class_names: Sequence[str]) -> list[str]:
     """Return the names of classes for people: those of the known data set if this is one."""
-    described = load(dataset, class_names)
-    names = dict(zip(described.class_names, described.display_names, strict=True))
+    found = load(dataset, class_names)
+    names = dict(zip(found.class_names, found.display_names, strict=True))
     return [names[name] for name in class_names]
 
 
@@ -93,11 +89,7 @@ def _custom(name: str, class_names: list[str]) -> Dataset:
 
 
 def read_dataset(path: Path) -> Dataset:
-    """Read a `dataset.json`.
-
-    Raises:
-        UserError: Something is missing, or of another type.
-    """
+    """Read a `dataset.json`."""
     content: dict[str, Any] = parse_json(path, "git checkout")
     try:
         classes = content["classes"]
@@ -111,9 +103,7 @@ def read_dataset(path: Path) -> Dataset:
             published=tuple(Published(**{name: entry[name] for name in _PUBLISHED}) for entry in content["published"]),
         )
     except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is not a data set's description ({error!r}); compare it with UCMD/dataset.json"
-        ) from None
+        raise UserError(f"{path} is not a valid dataset.json ({error!r}); compare it with UCMD/dataset.json") from None
     texts = (dataset.name, *dataset.class_names, *dataset.folders, *dataset.display_names)
     numbers = (dataset.iterations, *dataset.images)
     if not all(isinstance(text, str) for text in texts) or not all(type(number) is int for number in numbers):
@@ -134,15 +124,10 @@ def recognise(images_dir: Path, counts: Mapping[str, int], name: str | None = No
 
     Returns:
         The data set, and lines that the user should see.
-
-    Raises:
-        UserError: `name` is a known data set, which does not have one of these classes.
     """
     dataset, notes = _by_folders(images_dir, counts) if name is None else _by_name(images_dir, counts, name)
     left_out = [folder for folder, count in counts.items() if not count and folder not in dataset.folders]
-    if len(left_out) == 1:
-        notes.append(f"1 folder without images is not a class: {shown(left_out[0])}")
-    elif left_out:
+    if left_out:
         notes.append(f"{len(left_out)} folders without images are not classes: {abbreviated(left_out)}")
     return dataset, notes
 
@@ -176,11 +161,15 @@ def _with_images(counts: Mapping[str, int]) -> list[str]:
 
 
 def _distinct_name(name: str, folders: list[str]) -> str:
-    """Return a name of the user's own data set that is not one of a known data set, whose results it must not join."""
+    """Return a name for the user's own data set that differs from all known ones, whose results it must not join."""
     if name not in known():
         return name
-    ours = known()[name].folders
-    return f"{name}: {len(folders)} of {len(ours)} classes" if set(folders) < set(ours) else f"{name}: other classes"
+    official = known()[name].folders
+    return (
+        f"{name}: {len(folders)} of {len(official)} classes"
+        if set(folders) < set(official)
+        else f"{name}: other classes"
+    )
 
 
 def _count_notes(dataset: Dataset, counts: Mapping[str, int]) -> list[str]:

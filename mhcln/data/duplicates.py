@@ -1,8 +1,7 @@
 """Images that occur more than once, and splits that keep all copies of an image on one side."""
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from pathlib import PurePosixPath
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,14 @@ from mhcln.storage.mapped import Vectors
 Rows = NDArray[np.int64]
 Labels = NDArray[np.integer[Any]]
 
-_BLOCK = 4096  # rows that are read at a time
+_ROWS_READ = 4096  # at a time
 _DIGEST_BYTES = 16  # of BLAKE2b: two of 2**40 different rows agree by chance less often than once in 2**48 data sets
 
 
 def equal_images(vectors: Vectors, paths: Sequence[str]) -> Rows:
     """Find the images that are equal: the same features bit by bit, or one path but for the ending.
 
-    Features that are the same for all images tell none apart, and are not used.
+    Features that are the same for all images are not used.
 
     Args:
         vectors: `[n, d]`, features of the images.
@@ -38,7 +37,7 @@ def equal_images(vectors: Vectors, paths: Sequence[str]) -> Rows:
         return row
 
     digests = _digests(vectors)
-    same_name = _links(map(_without_ending, paths))
+    same_name = _links(map(without_ending, paths))
     same_features = _links(digests) if len(set(digests)) > 1 else []
     for row, earlier in same_features + same_name:
         low, high = sorted((root(row), root(earlier)))
@@ -48,14 +47,16 @@ def equal_images(vectors: Vectors, paths: Sequence[str]) -> Rows:
 
 def _digests(vectors: Vectors) -> list[bytes]:
     digests = []
-    for start in range(0, len(vectors), _BLOCK):
-        block = np.ascontiguousarray(vectors[start : start + _BLOCK])
+    for start in range(0, len(vectors), _ROWS_READ):
+        block = np.ascontiguousarray(vectors[start : start + _ROWS_READ])
         digests += [hashlib.blake2b(row, digest_size=_DIGEST_BYTES).digest() for row in block]
     return digests
 
 
-def _without_ending(path: str) -> str:
-    return path.removesuffix(PurePosixPath(path).suffix)
+def without_ending(path: str) -> str:
+    """Return a path without the ending of its file."""
+    stem, _, ending = path.rpartition(".")
+    return stem if ending and "/" not in ending and stem and not stem.endswith("/") else path
 
 
 def _links(keys: Iterable[Hashable]) -> list[tuple[int, int]]:
@@ -78,10 +79,10 @@ def equal_across(groups: Rows, train: Rows, test: Rows) -> list[tuple[int, int]]
     Args:
         groups: As `equal_images` returns them.
         train: Rows of the training images.
-        test: Rows of the test images. Those that are also trained on are left alone.
+        test: Rows of the test images; images that are also trained on are ignored.
 
     Returns:
-        The row of each such image, and that of a training image that it is equal to.
+        The row of each such image, and the row of an equal training image.
     """
     trained = dict(zip(groups[train].tolist(), train.tolist(), strict=True))
     alone = test[~np.isin(test, train)]
@@ -92,7 +93,7 @@ def equal_across(groups: Rows, train: Rows, test: Rows) -> list[tuple[int, int]]
 def found_among(vectors: Vectors, others: Iterable[Vectors]) -> NDArray[np.bool_]:
     """Return `[n]`, which of the features `[n, d]` are bit by bit among several of other images, each `[m, d]`.
 
-    Others that are all the same tell none apart, and are not used.
+    Features that are the same for all images are not used.
     """
     known = {digest for each in others for digest in _digests(each)}
     if len(known) < 2:
@@ -101,7 +102,7 @@ def found_among(vectors: Vectors, others: Iterable[Vectors]) -> NDArray[np.bool_
 
 
 def keep_together(
-    draw: Mapping[int, tuple[Rows, int]], labels: Labels, groups: Rows, training: bool
+    draw: Sequence[tuple[Rows, int]], labels: Labels, groups: Rows | None, training: bool
 ) -> NDArray[np.bool_]:
     """Choose the first images of each class in drawn order, but all of a group or none.
 
@@ -110,67 +111,40 @@ def keep_together(
     The numbers of a class change only if its groups do not fit them. A group may reach over classes.
 
     Args:
-        draw: For each class its rows in drawn order, and how many of them to choose.
+        draw: For each class, in the order of the labels, its rows in drawn order and how many of them to choose.
         labels: `[n]`, class of each image.
-        groups: As `equal_images` returns them.
-        training: Whether the chosen images are those to train on. A class with only one side has that.
+        groups: As `equal_images` returns them; None if no images are equal.
+        training: Whether the chosen images are the training images. A class with only one side has training images.
 
     Returns:
         `[n] bool`, true for the chosen images.
     """
-    chosen = np.zeros(len(labels), bool)
-    for rows, count in draw.values():
+    chosen, grouped = np.zeros(len(labels), bool), np.zeros(len(labels), bool)
+    for rows, count in draw:
         chosen[rows[:count]] = True
-    several = groups_of_several(groups)
-    if not several:
-        return chosen
-    grouped = np.zeros(len(labels), bool)
-    grouped[np.concatenate(several)] = True
-    torn = sorted((rows for rows in several if len(set(chosen[rows].tolist())) > 1), key=len, reverse=True)
-    placed = grouped.copy()
-    placed[[row for rows in torn for row in rows.tolist()]] = False
-    taken = {
-        side: {label: int((placed[rows] & (chosen[rows] == side)).sum()) for label, (rows, _) in draw.items()}
-        for side in (False, True)
-    }
-    for rows in torn:
-        members = dict(zip(*(found.tolist() for found in np.unique(labels[rows], return_counts=True)), strict=True))
-        disturbance = _disturbance(draw, taken, members, training)
-        moved = {side: int((chosen[rows] != side).sum()) for side in (False, True)}
-        first = bool(chosen[rows[0]])
-        side = min((first, not first), key=lambda side: (*disturbance(side), moved[side]))
-        chosen[rows] = side
-        for label, count in members.items():
-            taken[side][label] += count
-    for label, (rows, count) in draw.items():
+    class_of = np.unique(labels, return_inverse=True)[1]
+    sizes, counts = np.bincount(class_of), np.array([count for _, count in draw], np.int64)
+    wanted = {True: counts, False: sizes - counts}
+    taken = {True: np.zeros_like(sizes), False: np.zeros_like(sizes)}  # images of groups that have their side
+
+    def is_torn(rows: Rows) -> bool:
+        return len(set(chosen[rows].tolist())) > 1
+
+    def disturbance(rows: Rows, side: bool) -> tuple[int, int, int]:
+        classes, members = np.unique(class_of[rows], return_counts=True)
+        there = taken[side][classes] + members
+        one_sided = (there == sizes[classes]).any() * (1 if side == training else 2)
+        excess = np.maximum(there - wanted[side][classes], 0).sum()
+        return int(one_sided), int(excess), int((chosen[rows] != side).sum())
+
+    several = [] if groups is None else groups_of_several(groups)
+    for rows in sorted(several, key=lambda rows: (is_torn(rows), -len(rows))):
+        side = bool(chosen[rows[0]])
+        if is_torn(rows) and disturbance(rows, not side) < disturbance(rows, side):
+            side = not side
+        chosen[rows], grouped[rows] = side, True
+        np.add.at(taken[side], class_of[rows], 1)
+    for (rows, count), groups_chosen in zip(draw, taken[True].tolist(), strict=True):
         free = rows[~grouped[rows]]
-        chosen[free] = np.arange(len(free)) < count - taken[True][label]
+        chosen[free] = np.arange(len(free)) < count - groups_chosen
     return chosen
-
-
-def _disturbance(
-    draw: Mapping[int, tuple[Rows, int]],
-    taken: Mapping[bool, Mapping[int, int]],
-    members: Mapping[int, int],
-    training: bool,
-) -> Callable[[bool], tuple[int, int]]:
-    """Return a function of a side: what it costs to put a group there.
-
-    Args:
-        draw: As in `keep_together`.
-        taken: For each side and class, the images of groups that are there already.
-        members: Images of the group in each class.
-        training: The side that is trained on.
-    """
-
-    def of_side(side: bool) -> tuple[int, int]:
-        one_sided = excess = 0
-        for label, count in members.items():
-            rows, chosen = draw[label]
-            there = taken[side][label] + count
-            if there == len(rows):
-                one_sided = max(one_sided, 1 if side == training else 2)
-            excess += max(there - (chosen if side else len(rows) - chosen), 0)
-        return one_sided, excess
-
-    return of_side

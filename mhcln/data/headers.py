@@ -1,8 +1,6 @@
-"""What the header of an image file says before its pixels are read, and whether Pillow reads them rightly."""
+"""Facts from the header of an image file: bits of a sample, errors of Pillow, scans of a JPEG."""
 
-import io
 import re
-import struct
 
 from PIL import Image, TiffImagePlugin
 
@@ -12,11 +10,10 @@ MAX_SEGMENTS = 10_000  # of a JPEG
 # ITU T.81, table B.1: the markers that a length and a segment follow, and the end of the image
 MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
 SCAN, END = 0xDA, 0xD9
-PNG_START, PNG_DEPTH = b"\x89PNG\r\n\x1a\n", 24  # where the bits of a sample stand
+PNG_START, PNG_DEPTH = b"\x89PNG\r\n\x1a\n", 24  # offset of the bits of a sample
 # Tags of TIFF, and values of them
-BITS, COMPRESSION, SAMPLES, PLANES, SAMPLE_FORMAT = 258, 259, 277, 284, 339
+BITS, COMPRESSION, SAMPLES, PLANES = 258, 259, 277, 284
 UNCOMPRESSED, SEPARATE = 1, 2
-SAMPLE_FORMATS = {1: "uint", 2: "int", 3: "float", 5: "complex int", 6: "complex"}
 
 
 def bits(image: Image.Image, content: bytes) -> int:
@@ -35,31 +32,16 @@ def is_misread(image: Image.Image) -> bool:
     return too_few or (deep and image.tag_v2.get(COMPRESSION, UNCOMPRESSED) == UNCOMPRESSED)
 
 
-def described(content: bytes) -> str:
-    """Return bands and type of a TIFF, or the depth of a PNG, in words, as far as the header says it."""
-    if content.startswith(PNG_START):
-        return f"values of {content[PNG_DEPTH]} bits"
-    try:
-        stream = io.BytesIO(content)
-        tags = TiffImagePlugin.ImageFileDirectory_v2(content[: 16 if content[2] == ord("+") else 8])
-        stream.seek(tags.next)
-        tags.load(stream)
-        kind = SAMPLE_FORMATS.get(max(tags.get(SAMPLE_FORMAT, (1,))), "type ")
-        return f"{tags.get(SAMPLES, 1)} bands of {kind}{max(tags.get(BITS, (1,)))}"
-    except (ValueError, TypeError, SyntaxError, OSError, IndexError, KeyError, struct.error):
-        return "a TIFF that Pillow does not read"
-
-
 def scans(jpeg: bytes) -> tuple[int, bool]:
     """Return how many times a JPEG goes over its pixels, and whether it has its end, whatever follows it.
 
     Phones append films and notes of many megabytes; the end of an embedded preview is in a segment, and so not it.
     """
-    count, place = 0, len(JPEG_START) - 1
+    count, offset = 0, len(JPEG_START) - 1
     for _ in range(MAX_SEGMENTS):
-        found = MARKER.search(jpeg, place)
+        found = MARKER.search(jpeg, offset)
         if found is None or found[0][1] == END:
             return count, found is not None
         count += found[0][1] == SCAN
-        place = found.end() + int.from_bytes(jpeg[found.end() : found.end() + 2], "big")
+        offset = found.end() + int.from_bytes(jpeg[found.end() : found.end() + 2], "big")
     raise ValueError("a JPEG of too many segments")

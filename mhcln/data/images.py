@@ -1,8 +1,8 @@
-"""One image file to RGB pixels, whatever a remote-sensing archive holds; what cannot be read has a reason.
+"""One image file to RGB pixels; an unreadable file gives a reason.
 
-What is decided here, once:
+The rules for all images:
 
-- The first bytes tell the format, not the file's name. Of several pages or frames, the first is read.
+- The first bytes decide the format, not the file's name. Of several pages or frames, the first is read.
 - JPEG files come back as they are, since features depend on the decoder (see `mhcln.backbone.decoding.decode`).
 - EXIF orientation of JPEG, PNG and WebP files is ignored, as the published code ignores it; Pillow applies the
   orientation tag of TIFF files, in the published code as here.
@@ -16,20 +16,19 @@ What is decided here, once:
 import dataclasses
 import io
 import logging
-import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from mhcln.data import georeference, headers, rasters, remarks
-from mhcln.data.georeference import Place
+from mhcln.data import georeference, headers, image_warnings, rasters
 from mhcln.data.headers import JPEG_START
-from mhcln.data.reading import AS_THEY_ARE, Reading
-from mhcln.data.stretch import DEEP, RangeError, stretched
+from mhcln.data.reading import AS_THEY_ARE, ImageError, Reading
+from mhcln.data.stretch import DEEP, stretched
 from mhcln.storage.files import one_line
+from mhcln.storage.image_info import ImageInfo
 
 FORMATS = ("JPEG", "PNG", "TIFF", "GIF", "BMP", "WEBP")
 MAX_PIXELS = 89_478_485  # Pillow's limit of decompression bombs: a quarter of a gibibyte as RGB
@@ -38,48 +37,7 @@ MAX_BYTES = 2**30
 MAX_SCANNED = 20 * MAX_PIXELS
 JPEG_QUALITY = 100  # published UCMD/extract_features.py:95-100, with Pillow's default chroma subsampling 4:2:0
 DEEP_GREY = ("I;16", "I;16L", "I;16B", "I;16N", "I")
-BROKEN = (  # what Pillow raises on damaged files, by its own fuzzing
-    OSError,
-    ValueError,
-    SyntaxError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    EOFError,
-    OverflowError,
-    ZeroDivisionError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # it prints on stderr what the reasons below say
-
-
-class ImageError(Exception):
-    """One image that cannot be read: its path and why."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path = path
-        self.reason = reason
-
-
-@dataclasses.dataclass(frozen=True)
-class About:
-    """What is known of an image beside its pixels.
-
-    Attributes:
-        remarks: What is odd about how it was read, see `mhcln.data.remarks`.
-        place: Where it lies; None if that is not known.
-    """
-
-    remarks: tuple[str, ...] = ()
-    place: Place | None = None
-
-    def __bool__(self) -> bool:
-        return bool(self.remarks or self.place)
 
 
 Content = bytes | NDArray[np.uint8]  # an encoded JPEG, still to be decoded, or pixels [height, width, 3]
@@ -91,18 +49,13 @@ class LoadedImage:
 
     Attributes:
         content: The JPEG or the pixels.
-        about: What is known of it beside.
+        info: Other facts about it.
         values: Number of its values, three a pixel.
     """
 
     content: Content
-    about: About
+    info: ImageInfo
     values: int
-
-
-def read_image(path: Path, tiff_as_jpeg: bool, reading: Reading = AS_THEY_ARE) -> Content:
-    """Return the content of an image file; arguments, errors and what is returned as those of `load_image`."""
-    return load_image(path, tiff_as_jpeg, reading).content
 
 
 def load_image(path: Path, tiff_as_jpeg: bool, reading: Reading = AS_THEY_ARE) -> LoadedImage:
@@ -114,7 +67,7 @@ def load_image(path: Path, tiff_as_jpeg: bool, reading: Reading = AS_THEY_ARE) -
         reading: How rasters are read.
 
     Returns:
-        Its content, and what is odd about it or tells where it lies.
+        Its content, its warnings and its georeference.
 
     Raises:
         ImageError: The file cannot be read.
@@ -122,42 +75,39 @@ def load_image(path: Path, tiff_as_jpeg: bool, reading: Reading = AS_THEY_ARE) -
     content = _content(path)
     try:
         image = _identified(content)
-        if image is not None and image.width * image.height > MAX_PIXELS:
-            raise ImageError(path, _too_large(path, image.width, image.height))
+        if image is not None:
+            _check_size(path, image.width, image.height)
         if image is not None and content.startswith(JPEG_START):
-            # TensorFlow's decoder distinguishes a cut file from a damaged one only on stderr
-            scans, has_end = headers.scans(content)
-            if not has_end:
-                raise ImageError(path, "truncated (a JPEG without its end)")
-            if image.width * image.height * scans > MAX_SCANNED:
-                raise ImageError(path, "damaged (a JPEG that goes over its pixels too many times)")
-            return LoadedImage(content, _about(_of_picture(reading), _place(path, image)), _values(image))
+            _check_scans(image, content)
+            return LoadedImage(
+                content, _with(georeference.of_picture(path, ()), _of_picture(reading), content), _values(image)
+            )
         is_tiff = image is None or image.format == "TIFF"
         if image is None or _is_raster(image, content, reading):
-            image, remark, place = _through_gdal(path, content, reading)
+            image, warning, info = _through_gdal(path, reading)
         else:
-            place = _place(path, image)
-            image, remark = _through_pillow(image, content, reading)
+            info = georeference.of_picture(path, getattr(image, "tag_v2", ()))
+            image, warning = _through_pillow(image, content, reading)
         pixels = _as_jpeg(image) if is_tiff and tiff_as_jpeg else np.array(image.convert("RGB"))
-        return LoadedImage(pixels, _about(remark, place), _values(image))
+        return LoadedImage(pixels, _with(info, warning, content), _values(image))
+    except ImageError:
+        raise
     except UnidentifiedImageError:
         reason = f"not a readable image ({', '.join(FORMATS)}; 1, 3 or 4 channels), or damaged at its start"
-        raise ImageError(path, reason) from None
-    except RangeError as error:
-        raise ImageError(path, str(error)) from None
+        raise ImageError(reason) from None
     except Image.DecompressionBombError:  # Pillow's own limit, of twice as many pixels
-        raise ImageError(path, f"more than {2 * MAX_PIXELS:,} pixels; {_cut_up(path)}") from None
-    except BROKEN as error:
-        raise ImageError(path, f"damaged ({one_line(error) or type(error).__name__})") from error
+        raise ImageError(f"more than {2 * MAX_PIXELS:,} pixels; {_cut_up(path)}") from None
+    except Exception as error:  # Pillow raises errors of any type on damaged files
+        raise ImageError(f"damaged ({one_line(error) or type(error).__name__})") from error
 
 
 def _values(image: Image.Image) -> int:
     return 3 * image.width * image.height
 
 
-def _about(remark: str, place: Place | None) -> About:
-    remarked = (remark, remarks.unplaced(place.problem) if place and place.problem else "")
-    return About(tuple(filter(None, remarked)), place if place and not place.problem else None)
+def _with(info: ImageInfo, warning: str, content: bytes) -> ImageInfo:
+    warnings = (warning, *info.warnings) if warning else info.warnings
+    return ImageInfo(warnings=warnings, lonlat=info.lonlat, checksum=zlib.crc32(content))
 
 
 def _identified(content: bytes) -> Image.Image | None:
@@ -171,7 +121,7 @@ def _identified(content: bytes) -> Image.Image | None:
 
 
 def _is_raster(image: Image.Image, content: bytes, reading: Reading) -> bool:
-    """Return whether GDAL is to read an image, since Pillow would read it wrongly or not as the user wants it."""
+    """Return whether GDAL must read an image, since Pillow would read it wrongly or not as the user asks."""
     deep = headers.bits(image, content) > 8
     if image.format != "TIFF":
         return deep and bool(reading)
@@ -179,50 +129,46 @@ def _is_raster(image: Image.Image, content: bytes, reading: Reading) -> bool:
 
 
 def _of_picture(reading: Reading) -> str:
-    return remarks.PICTURE if reading else ""
+    return image_warnings.PICTURE if reading else ""
 
 
 def _through_pillow(image: Image.Image, content: bytes, reading: Reading) -> tuple[Image.Image, str]:
-    """Return an image of 8 bits, and what is odd about it."""
+    """Return an image of 8 bits, and a warning about its values."""
     deep = headers.bits(image, content) > 8
     image.load()
     if image.mode in (*DEEP_GREY, "F"):
         values = np.asarray(image)
-        pixels, remark = stretched(values, np.ones(values.shape, np.bool_), None)
-        return Image.fromarray(pixels), remark
+        pixels, warning = stretched(values, np.ones(values.shape, np.bool_), None)
+        return Image.fromarray(pixels), warning
     if deep:  # of which the low byte is gone
-        return image, remarks.dark(int(np.asarray(image).max(initial=0)) << 8 | 0xFF, DEEP)
+        return image, image_warnings.dark(int(np.asarray(image).max(initial=0)) << 8 | 0xFF, DEEP)
     if image.format == "TIFF":
-        return image, remarks.EIGHT_BITS if reading.stretch else ""
+        return image, image_warnings.EIGHT_BITS if reading.stretch else ""
     return image, _of_picture(reading)
 
 
-def _through_gdal(path: Path, content: bytes, reading: Reading) -> tuple[Image.Image, str, Place | None]:
-    """Return an image of 8 bits, what is odd about it, and where it lies."""
-    if rasters.rasterio() is None:
-        raise ImageError(path, f"{headers.described(content)}, which {rasters.MISSING}")
-    try:
-        raster = rasters.read(path, reading, MAX_PIXELS)
-    except rasters.TooLargeError as error:
-        raise ImageError(path, _too_large(path, error.width, error.height)) from None
-    except rasters.RasterError as error:
-        raise ImageError(path, str(error)) from None
-    pixels, remark = stretched(raster.values, raster.valid, reading.stretch)
-    place = georeference.of_raster(raster.georeference) or georeference.of_sidecars(path, "TIFF")
-    return Image.fromarray(pixels), remark, place
+def _through_gdal(path: Path, reading: Reading) -> tuple[Image.Image, str, ImageInfo]:
+    """Return an image of 8 bits, a warning about its values, and its georeference."""
+    with rasters.opened(path) as file:
+        _check_size(path, file.width, file.height)
+        values, valid = rasters.read(file, reading)
+        info = georeference.of_raster(path, file)
+    pixels, warning = stretched(values, valid, reading.stretch)
+    return Image.fromarray(pixels), warning, info
 
 
-def _place(path: Path, image: Image.Image) -> Place | None:
-    """Return where an image lies that Pillow reads; what is wrong with that keeps no image from being read."""
-    try:
-        tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
-        return georeference.of_tags(path, tags) or georeference.of_sidecars(path, image.format or "")
-    except BROKEN:
-        return None
+def _check_size(path: Path, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"{width}x{height} is more than {MAX_PIXELS:,} pixels; {_cut_up(path)}")
 
 
-def _too_large(path: Path, width: int, height: int) -> str:
-    return f"{width}x{height} is more than {MAX_PIXELS:,} pixels; {_cut_up(path)}"
+def _check_scans(image: Image.Image, content: bytes) -> None:
+    """Raise ImageError if a JPEG has no end, or goes over its pixels too often."""
+    scans, has_end = headers.scans(content)
+    if not has_end:  # TensorFlow's decoder distinguishes a cut file from a damaged one only on stderr
+        raise ImageError("truncated (a JPEG without its end)")
+    if image.width * image.height * scans > MAX_SCANNED:
+        raise ImageError("damaged (a JPEG that goes over its pixels too many times)")
 
 
 def _cut_up(path: Path) -> str:
@@ -232,14 +178,14 @@ def _cut_up(path: Path) -> str:
 def _content(path: Path) -> bytes:
     try:
         if not path.is_file():
-            raise ImageError(path, "not a file" if path.exists() else "missing")
+            raise ImageError("not a file" if path.exists() else "missing")
         if path.stat().st_size > MAX_BYTES:
-            raise ImageError(path, f"larger than {MAX_BYTES:,} bytes; {_cut_up(path)}")
+            raise ImageError(f"larger than {MAX_BYTES:,} bytes; {_cut_up(path)}")
         content = path.read_bytes()
     except OSError as error:
-        raise ImageError(path, f"cannot be opened ({error.strerror})") from error
+        raise ImageError(f"cannot be opened ({error.strerror})") from error
     if not content:
-        raise ImageError(path, "empty file")
+        raise ImageError("empty file")
     return content
 
 

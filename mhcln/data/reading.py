@@ -1,4 +1,4 @@
-"""How the values of rasters become pictures of 8 bits: which bands, and which range of values."""
+"""How image files are read: the bands and the range of values of rasters; the error of an unreadable image."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ import re
 from mhcln.console import UserError
 
 
+class ImageError(Exception):
+    """An image that cannot be read. Its text says why; the caller knows the path."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """What is usual for a product.
+    """The usual bands and range of a product.
 
     Attributes:
         bands: Descriptions of its red, green and blue band.
-        value_range: Values that become 0 and 255, after the offset that a file declares was taken off.
+        value_range: Values that become 0 and 255, after the offset of the file is subtracted.
     """
 
     bands: tuple[str, str, str]
@@ -41,11 +45,11 @@ class Reading:
     Its `str` is the end of an extractor string; that of the default is "".
 
     Attributes:
-        bands: Numbers of the red, green and blue band, or of one band for grey, from 1 as GDAL counts; () for those
-            that the file calls red, green and blue, or its only one or only three.
+        bands: Numbers of the red, green and blue band, or of one band for grey, from 1 as GDAL counts; () for the
+            bands that the file calls red, green and blue, or its only one or only three.
         value_range: Values that become 0 and 255, others clipped, in images of more than 8 bits; None to scale by
             the type of the values.
-        preset: Name of a product, one of PRESETS, in the place of both; "" for none.
+        preset: Name of a product, one of PRESETS, instead of both; "" for none.
     """
 
     bands: tuple[int, ...] = ()

@@ -1,7 +1,7 @@
-"""Which images train and which test: drawn by class, as the folders say, or as the published AID code drew them."""
+"""Training and test images: drawn by class, taken from folders, or drawn as by the published AID code."""
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from itertools import compress
 from pathlib import Path
@@ -11,19 +11,29 @@ from numpy.typing import NDArray
 
 from mhcln.console import UserError
 from mhcln.data.duplicates import Labels, Rows, keep_together
-from mhcln.data.parts import parts_of
-from mhcln.storage.formats import Split
+from mhcln.storage.split import Split
 
 STRATIFIED = "stratified"
 LISTS = "lists"
 PUBLISHED_AID = "published-aid"
 FOLDERS = "folders"
-RANDOM = "random"  # what stratified is called for images without classes
+RANDOM = "random"  # a stratified split of images without classes
 RULES = (STRATIFIED, PUBLISHED_AID, FOLDERS)  # of --rule
 RATIO = 0.6  # share of training images in both papers
 
-SMALLEST_HELD_BACK = 3  # a class with fewer training images holds none back
-_VALIDATION = 1  # sets the random stream of hold_back apart from that of stratified_split
+# Names, in any case, of the folders that hold the parts of a data set.
+PARTS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+SMALLEST_VALIDATED = 3  # a class with fewer training images has none for validation
+_VALIDATION = 1  # sets the random stream of draw_validation apart from that of stratified_split
 
 
 def stratified_split(
@@ -40,19 +50,19 @@ def stratified_split(
         labels: `[n]`, class of each image; -1 for each if there are no classes.
         ratio: Share of training images, between 0 and 1.
         seed: Seed of the draw.
-        groups: `[n]`, images with the same number are kept on one side, such as those that
-            `mhcln.data.duplicates.equal_images` finds; then only a class of two or more groups has both sides.
+        groups: `[n]`, images with the same number stay on one side, as `mhcln.data.duplicates.equal_images` numbers
+            them; then only a class of two or more groups has both sides.
     """
 
     def count(n: int) -> int:
-        return min(max(math.floor(ratio * n + 0.5), 1), max(n - 1, 1))
+        return min(max(_rounded(ratio * n), 1), max(n - 1, 1))
 
-    train = keep_together(_draw_by_class(labels, count, seed), labels, _or_alone(groups, labels), training=True)
+    train = keep_together(_draw_by_class(labels, count, seed), labels, groups, training=True)
     rule = RANDOM if (labels < 0).all() else STRATIFIED
     return Split(list(compress(paths, train)), list(compress(paths, ~train)), ratio, seed, rule)
 
 
-def hold_back(labels: Labels, share: float, seed: int, groups: Rows | None = None) -> NDArray[np.bool_]:
+def draw_validation(labels: Labels, share: float, seed: int, groups: Rows | None = None) -> NDArray[np.bool_]:
     """Draw `share` of the training images of each class for validation: at least one of three or more.
 
     Halves round up, and two images of a class are always left to train on, if its groups allow it.
@@ -61,35 +71,32 @@ def hold_back(labels: Labels, share: float, seed: int, groups: Rows | None = Non
         labels: `[n]`, class of each training image.
         share: Share of each class, between 0 and 1.
         seed: Seed of the draw; its random stream is not the one of `stratified_split`.
-        groups: `[n]`, images with the same number are held back together or not at all.
+        groups: `[n]`, images with the same number are chosen together or not at all.
 
     Returns:
-        `[n] bool`, true for the images that are held back.
+        `[n] bool`, true for the validation images.
     """
 
     def count(n: int) -> int:
-        return min(max(int(share * n + 0.5), 1), n - 2) if n >= SMALLEST_HELD_BACK else 0
+        return min(max(_rounded(share * n), 1), n - 2) if n >= SMALLEST_VALIDATED else 0
 
-    draw = _draw_by_class(labels, count, seed, _VALIDATION)
-    return keep_together(draw, labels, _or_alone(groups, labels), training=False)
-
-
-def _or_alone(groups: Rows | None, labels: Labels) -> Rows:
-    return np.arange(len(labels)) if groups is None else groups
+    return keep_together(_draw_by_class(labels, count, seed, _VALIDATION), labels, groups, training=False)
 
 
-def _draw_by_class(
-    labels: Labels, count: Callable[[int], int], seed: int, *purpose: int
-) -> dict[int, tuple[Rows, int]]:
+def _rounded(number: float) -> int:
+    return math.floor(number + 0.5)
+
+
+def _draw_by_class(labels: Labels, count: Callable[[int], int], seed: int, *purpose: int) -> list[tuple[Rows, int]]:
     """Draw an order of the n images of each class, of which the first `count(n)` are to be chosen.
 
     Each class has its own random stream, so that it keeps its draw when another one is added.
     """
-    draw = {}
+    draw = []
     for label in np.unique(labels).tolist():
         rows = np.flatnonzero(labels == label)
         stream = np.random.default_rng([seed, max(label, 0), *purpose])
-        draw[label] = stream.permutation(rows), count(len(rows))
+        draw.append((stream.permutation(rows), count(len(rows))))
     return draw
 
 
@@ -116,13 +123,25 @@ def published_aid_split(paths: Sequence[str], labels: Labels, ratio: float, seed
     return Split(list(compress(paths, train)), list(compress(paths, test)), ratio, seed, PUBLISHED_AID)
 
 
+def parts_of(paths: Sequence[str]) -> dict[str, list[str]]:
+    """Return the paths of each part, "train", "val" or "test", if all lie in class folders within such folders.
+
+    Returns:
+        At least two parts, with their paths in the order given; nothing if the paths are of other folders.
+    """
+    parts: dict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        folder, _, inner = path.partition("/")
+        if "/" not in inner or folder.casefold() not in PARTS:
+            return {}
+        parts[PARTS[folder.casefold()]].append(path)
+    return dict(parts) if len(parts) > 1 else {}
+
+
 def split_from_folders(paths: Sequence[str]) -> Split:
     """Take the split that a data set comes with as the folders `train/` and `test/`.
 
-    Images in `val/` are held back for validation; if there is no `test/`, they are the test images.
-
-    Raises:
-        UserError: The images do not lie in such folders.
+    Images in `val/` are for validation; if there is no `test/`, they are the test images.
     """
     parts = parts_of(paths)
     train, test, validation = (parts.get(part, []) for part in ("train", "test", "val"))
@@ -136,24 +155,26 @@ def split_from_folders(paths: Sequence[str]) -> Split:
 def given_split(
     train: list[str], test: list[str], rule: str, validation: Sequence[str] = (), database: Sequence[str] = ()
 ) -> Split:
-    """Return a split that was not drawn; its ratio is what it comes to, its seed 0."""
+    """Return a split that was not drawn, with its actual ratio and seed 0."""
     ratio = round(len(train) / max(len(train) + len(test), 1), 6)
     return Split(train, test, ratio, 0, rule, list(validation), list(database))
 
 
 def left_out(split: Split, paths: Sequence[str]) -> list[str]:
-    """Return the images, in storage order, that a split has no place for."""
+    """Return the images, in storage order, that are on no side of a split."""
     placed = {*split.train_paths, *split.test_paths, *split.validation_paths, *split.database_paths}
     return [path for path in paths if path not in placed]
 
 
 def contamination(split: Split) -> int:
-    """Return how many test images are also trained on: 0 but for the published AID rule."""
+    """Return the number of test images that are also trained on: 0 except for the published AID rule."""
     return len(set(split.train_paths) & set(split.test_paths))
 
 
 def check(split: Split, paths: Sequence[str], source: Path) -> int:
-    """Check a split that was read against the images that exist.
+    """Check a split that was read: known images, none left out, sides that are not empty and do not overlap.
+
+    The published AID rule may overlap and leave images out, lists may leave images out.
 
     Args:
         split: The split.
@@ -162,10 +183,6 @@ def check(split: Split, paths: Sequence[str], source: Path) -> int:
 
     Returns:
         How many test images are also trained on, as `contamination` does.
-
-    Raises:
-        UserError: The split names unknown images or leaves a side empty, or (but for the published AID rule) the sides
-            overlap, or (but for that rule and lists) images are left out.
     """
     flag = {FOLDERS: " --rule=folders", PUBLISHED_AID: " --rule=published-aid", LISTS: " --split_dir=..."}
     again = f"make the split again with dataset_generator.py{flag.get(split.rule, '')}"

@@ -1,8 +1,8 @@
-"""Hash codes and labels go in, metrics of retrieval come out; nothing here knows about files, pictures or networks.
+"""Hash codes and labels go in, metrics of retrieval come out; nothing here reads a file or draws a picture.
 
 Every test image is a query, the archive is ranked by distance for each, and a metric is a mean over the queries.
 
-- `evaluate`: who is searched in what, and everything that is measured.
+- `evaluate`: queries and archive, and everything that is measured.
 - `definitions`: the registry of metrics: name, meaning and function of each.
 - `ranking`: the archive, nearest first, for each query.
 - `metrics`: average precision, precision, recall, classes and confusion, from ranked relevance.

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from mhcln.evaluation.metrics import Relevance, Values
 
-BLOCK = 1024  # bits whose correlations with all others are in memory at a time: 0.5 GB for codes of 65,536 bits
+BIT_BLOCK = 1024  # bits whose correlations with all others are in memory at a time: 0.5 GB for codes of 65,536 bits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +78,7 @@ def bit_correlation(bits: NDArray[np.integer]) -> float | None:
     centred = varying - varying.mean(axis=0)
     unit = centred / np.linalg.norm(centred, axis=0)
     total = sum(
-        np.triu(np.abs(unit[:, first : first + BLOCK].T @ unit[:, first:]), 1).sum() for first in range(0, count, BLOCK)
+        np.triu(np.abs(unit[:, first : first + BIT_BLOCK].T @ unit[:, first:]), 1).sum()
+        for first in range(0, count, BIT_BLOCK)
     )
     return float(total / (count * (count - 1) / 2))

@@ -139,11 +139,7 @@ RADIUS_METRICS = {
 }
 # A function takes the bits `[n, K]` of the archive, 0 or 1, and returns the metric itself.
 CODE_METRICS = (
-    Metric(
-        "distinct_codes",
-        "number of different codes in the archive",
-        lambda bits: count_distinct(pack(bits)),
-    ),
+    Metric("distinct_codes", "number of different codes in the archive", lambda bits: count_distinct(pack(bits))),
     Metric(
         "bit_balance_mean",
         "mean over bits of min(m, 1 - m), m the share of archive images whose bit is 1; 0.5 is even, 0 constant",

@@ -9,17 +9,10 @@ from numpy.typing import NDArray
 from mhcln.console import UserError
 from mhcln.evaluation import metrics, ranking
 from mhcln.evaluation.code_metrics import count_within_radius
-from mhcln.evaluation.definitions import (
-    CODE_METRICS,
-    PUBLISHED_MAP,
-    RADIUS,
-    RADIUS_METRICS,
-    RANKING_METRICS,
-    Retrieved,
-)
+from mhcln.evaluation.definitions import CODE_METRICS, PUBLISHED_MAP, RADIUS, RADIUS_METRICS, RANKING_METRICS, Retrieved
 from mhcln.evaluation.metrics import Values
 from mhcln.hamming.codes import unpack
-from mhcln.storage.formats import Codes
+from mhcln.storage.coded_images import CodedImages
 from mhcln.storage.results import ConfusedPair, Metrics
 
 ARCHIVES = ("test", "train", "all")  # that every run has
@@ -91,7 +84,7 @@ class Evaluation:
     confusion: Values
 
 
-def choose_protocol(codes: Codes, archive: str, k: int) -> Protocol:
+def choose_protocol(codes: CodedImages, archive: str, k: int) -> Protocol:
     """Choose the queries and the archive.
 
     Args:
@@ -101,9 +94,6 @@ def choose_protocol(codes: Codes, archive: str, k: int) -> Protocol:
 
     Returns:
         A protocol in which at least one query has something to find.
-
-    Raises:
-        UserError: There are no classes, no test image, less to find than `k`, or nothing to find for any query.
     """
     if archive not in (*ARCHIVES, DATABASE):
         raise UserError(f"archive={archive!r} is not one of {', '.join((*ARCHIVES, DATABASE))}")
@@ -112,7 +102,7 @@ def choose_protocol(codes: Codes, archive: str, k: int) -> Protocol:
             "the images have no classes, so that nothing says which images a query should find; search them with "
             "eval.py --query"
         )
-    queries, searched = codes.rows_of("test"), codes.rows_of(archive)
+    queries, searched = codes.rows_of_part("test"), codes.rows_of_part(archive)
     if archive == DATABASE and not len(searched):
         raise UserError("the split of this run names no database; choose another --archive, such as train")
     positions = None if archive in ("train", DATABASE) else np.searchsorted(searched, queries)
@@ -129,7 +119,7 @@ def choose_protocol(codes: Codes, archive: str, k: int) -> Protocol:
     return protocol
 
 
-def evaluate(codes: Codes, archive: str = "test", k: int = 20) -> Evaluation:
+def evaluate(codes: CodedImages, archive: str = "test", k: int = 20) -> Evaluation:
     """Search with every query by Hamming distance and compute every metric.
 
     Args:
@@ -139,28 +129,27 @@ def evaluate(codes: Codes, archive: str = "test", k: int = 20) -> Evaluation:
 
     Returns:
         The metrics, and what pictures and reports need beside them.
-
-    Raises:
-        UserError: As `choose_protocol`.
     """
     protocol = choose_protocol(codes, archive, k)
-    archive_codes = codes.codes[protocol.archive]
-    blocks = []
+    archive_codes, has_relevant = codes.codes[protocol.archive], protocol.has_relevant
+    blocks, sums = [], {curve: np.zeros(codes.bits + 1) for curve in RADIUS_METRICS}
     for block in ranking.by_hamming(codes.codes[protocol.queries], archive_codes, protocol.query_positions):
         retrieved = _retrieved(protocol, block)
         counts = count_within_radius(retrieved.relevant, block.distances, codes.bits)
+        for curve, metric in RADIUS_METRICS.items():
+            values = metric.function(counts)[has_relevant[block.queries]]
+            # Query by query, so that the size of the blocks changes no bit of the sum.
+            sums[curve] = np.vstack([sums[curve], values]).sum(axis=0)
         blocks.append(
             {
                 **{metric.name: metric.function(retrieved) for metric in RANKING_METRICS},
-                **{curve: metric.function(counts) for curve, metric in RADIUS_METRICS.items()},
                 "neighbours": protocol.archive[block.order[:, :k]],
                 "distances": block.distances[:, :k].copy(),  # a view would keep the whole block in memory
             }
         )
     per_query = _joined(blocks)
     neighbours, average_precision = per_query["neighbours"], per_query[PUBLISHED_MAP.name]
-    has_relevant = protocol.has_relevant
-    curves = {curve: per_query[curve][has_relevant].mean(axis=0).tolist() for curve in RADIUS_METRICS}
+    curves = {curve: (total / np.count_nonzero(has_relevant)).tolist() for curve, total in sums.items()}
     bits = unpack(archive_codes, codes.bits)
     labels = codes.labels[protocol.queries[has_relevant]]
     confusion = metrics.confusion(labels, codes.labels[neighbours[has_relevant]], len(codes.class_names))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from mhcln.hamming.codes import distances as hamming_distances
+from mhcln.hamming.codes import differing_bits, words
 
 STEPS = np.float32(1 << 20)  # in a cosine distance of 1; sums of 2,048 products of float32 err by some 2**-22
 BLOCK_CELLS = 1 << 20  # distances ranked at a time: a few arrays of this size fit the processor's cache levels
@@ -39,9 +39,10 @@ def by_hamming(queries: NDArray[np.uint8], archive: NDArray[np.uint8], exclude: 
         exclude: `[q]` the archive row that is the query itself, left out of its ranking; None if no query is in it.
 
     Yields:
-        The rankings of a block, with uint16 distances.
+        The rankings of a block.
     """
-    return _blocks(len(queries), len(archive), exclude, lambda block: hamming_distances(queries[block], archive))
+    left, right = words(queries)[:, :, None], words(archive)[:, None]
+    return _blocks(len(queries), len(archive), exclude, lambda block: differing_bits(left[:, block], right))
 
 
 def by_cosine(queries: NDArray[np.float32], archive: NDArray[np.float32], exclude: Rows | None) -> Iterator[Ranking]:

@@ -1,24 +1,20 @@
-"""The order of everything: each script parses its flags and calls one function of this room.
+"""The order of all work: each script parses its flags and calls the functions of this room.
 
-In come files and flags, out come files, lines and progress bars. Every other room does one kind of work. Only the
-scripts and the package's front door import this one.
+Files and flags come in, files, printed lines and progress bars go out. Every other room does one kind of work. Only
+the scripts and `mhcln/__init__.py` import this room.
 
-- `extract`, `feature_batches`, `described`: images to features, batch by batch; those that are there already stay.
-- `feature_writing`: the features of an extraction to one file, or shard by shard.
-- `workers`, `hands`, `worker`, `cluster`: the same batches by several processes, on one machine or on a Ray cluster.
-- `views`: features of the images turned and mirrored, to train on.
+- `extract`: the images of a folder to features. Unchanged images keep their features.
+- `extraction`, `feature_batches`: images through a backbone, batch by batch, in this process.
+- `workers`, `worker`: the same batches in several processes, on one machine or on a Ray cluster.
+- `rotations`: features of the rotated and mirrored images, for training.
 - `split`: features to `split.npz`.
 - `train`, `training_job`, `training_setup`: features and a split to run folders such as `K32/`.
-- `hasher`: a trained run as one object that turns features or images into codes; training in memory.
-- `evaluate`: a run's codes to `results.json`, pictures and `report.html`.
-- `costs`: what hashing costs: features and activations beside the codes, under the same evaluation.
-- `browse`: a run's archive to a page that is searched in the browser.
-- `export_model`: a run to a SavedModel, which turns encoded images into codes.
-- `export_index`: a run's archive to an index of FAISS.
+- `hasher`: a trained run as one object that hashes features and images; training in memory.
+- `opened_run`: a finished run, its archive and its output folder, for every command of `eval.py`.
+- `evaluate`, `costs`: the codes of a run to `results.json`, pictures and `report.html`; the costs of hashing.
 - `compare`: all runs of a dump folder to one table.
-- `outputs`: where an evaluation, a table or a query writes: beside the run, elsewhere, or nowhere.
-- `query_features`: features made elsewhere, to search with.
-- `search`, `queries`: query images to their neighbours in a run's archive.
-- `add_images`: features of other images to codes in that archive.
-- `hash_images`, `additions`: images straight to codes; hashed images into the shards of a run's archive.
+- `search`, `queries`: query images to their neighbours in the archive of a run.
+- `add_images`, `hash_images`, `additions`: features, or images, to codes in new shards of that archive.
+- `browse`: an archive to a page that searches in the browser.
+- `export_model`, `export_index`: a run to a SavedModel, and its archive to an index of FAISS.
 """

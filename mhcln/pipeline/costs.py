@@ -1,4 +1,4 @@
-"""What hashing costs: the same metrics for features, their signs, activations and codes, and the bytes of an image."""
+"""The costs of hashing: the same metrics for features, their signs, activations and codes, and bytes an image."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +12,10 @@ from mhcln.training.methods.sign import medians
 
 
 def compare_costs(run: Run, evaluation: Evaluation) -> tuple[list[Cost], list[str]]:
-    """Evaluate the vectors that the codes of a run stand for, as far as they are there, as the codes were evaluated.
+    """Evaluate features and activations of a run as its codes were evaluated.
 
     Returns:
-        One entry for each that is there, and a note for each that is not.
+        One entry for each representation, and a note for each missing one.
     """
     costs, notes = [], []
     for what, read in (("features", features_of), ("activations", activations_of)):

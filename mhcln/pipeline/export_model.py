@@ -7,47 +7,43 @@ from pathlib import Path
 from typing import Any
 
 from mhcln.backbone.backbone import Backbone
-from mhcln.backbone.encoded import features_of_encoded
 from mhcln.backbone.recipe import Recipe
 from mhcln.console import Console, UserError, is_printable
 from mhcln.device import open_device
 from mhcln.hamming.codes import THRESHOLD
-from mhcln.pipeline.evaluate import open_run
 from mhcln.pipeline.hasher import Hasher
+from mhcln.pipeline.opened_run import OpenedRun
 from mhcln.quiet_tensorflow import keras, tf
-from mhcln.storage import layout, runs
+from mhcln.storage import layout
 from mhcln.storage.files import locked, one_line, replacing
 from mhcln.storage.runs import Run
 from mhcln.storage.text_files import write_json
+from mhcln.training.trained import check_width
 
 VERSION = re.compile(r"[1-9]\d{0,17}", re.ASCII)  # TensorFlow Serving reads the name of a folder as int64
 ORIGIN = "assets.extra/model.json"  # in that folder, files lie that TensorFlow does not load
-PLACES = (128, 64, 32, 16, 8, 4, 2, 1)  # of the bits of a byte, the first highest, as numpy.packbits has them
+_BIT_VALUES = (128, 64, 32, 16, 8, 4, 2, 1)  # of the bits of a byte, the first highest, as numpy.packbits has them
 
 
-def export_model(dump_dir: Path, run_name: str | None, folder: Path, model_dir: Path | None, console: Console) -> None:
+def export_model(opened: OpenedRun, folder: Path, model_dir: Path | None, console: Console) -> None:
     """Write the backbone and the hashing network of a run as the next version of a model, such as `folder/1`.
 
     Versions are folders with numbers, of which TensorFlow Serving loads the highest. None is ever replaced.
 
     Args:
-        dump_dir: Folder of the run's folder.
-        run_name: The run; None for the only one.
+        opened: The run.
         folder: Folder of the versions; made if absent.
-        model_dir: Folder of the backbone; None if it is where extraction found it.
+        model_dir: Folder of the backbone; None for the folder where extraction found it.
         console: Where it is reported.
-
-    Raises:
-        UserError: The run was not made by a backbone that can be opened, or the folder holds something else.
     """
     next_version(folder)
-    run = open_run(runs.choose_run(dump_dir, run_name))
+    run = opened.run
     open_device("cpu", console)  # which computes TF32 by rounding, so that any device does
     hasher = Hasher.of_run(run)
     backbone = hasher.open_backbone(model_dir)
     served = serving_function(backbone, hasher)
-    if backbone.recipe.reading:
-        how = str(backbone.recipe.reading).removeprefix("; ")
+    if backbone.recipe.inference.reading:
+        how = str(backbone.recipe.inference.reading).removeprefix("; ")
         console.warn(f"rasters were read with {how}; the exported model cannot: give it pictures of 8 bits made so")
     with locked(folder):
         path = folder / str(next_version(folder))
@@ -58,11 +54,7 @@ def export_model(dump_dir: Path, run_name: str | None, folder: Path, model_dir: 
 
 
 def next_version(folder: Path) -> int:
-    """Return the number that follows those in a folder of versions, 1 if there are none.
-
-    Raises:
-        UserError: The folder holds anything else, or TensorFlow cannot write to a path of this name.
-    """
+    """Return the number of the next version in a folder, 1 if there is none."""
     if not is_printable(str(folder)):
         raise UserError(f"--export={folder} has a character in it that cannot be printed; choose another folder")
     if not folder.exists():
@@ -80,21 +72,19 @@ def serving_function(backbone: Backbone, hasher: Hasher) -> Any:  # noqa: ANN401
     """Return the graph of one or more encoded images.
 
     Args:
-        backbone: What describes the images.
-        hasher: What hashes the features.
+        backbone: Extracts the features.
+        hasher: Hashes them.
 
     Returns:
         A concrete function of `images`, strings `[n]`, that returns `codes` `[n, ceil(K / 8)] uint8`, packed, and
         `activations` `[n, K] float32`.
 
-    Raises:
-        UserError: The hashing network does not take features of that width.
     """
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "images")], autograph=False)
     def serve(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        features = features_of_encoded(backbone, images)
-        hasher.check_width(features.shape[1], f"the backbone {backbone.extractor!r}")
+        features = backbone.features_of_encoded(images)
+        check_width(hasher.network, features.shape[1], f"the backbone {backbone.extractor!r}")
         activations = hasher.network(features, training=False)
         return {"codes": _packed(activations > THRESHOLD, hasher.bits), "activations": activations}
 
@@ -102,9 +92,9 @@ def serving_function(backbone: Backbone, hasher: Hasher) -> Any:  # noqa: ANN401
 
 
 def _packed(set_bits: tf.Tensor, bits: int) -> tf.Tensor:
-    """Return what `mhcln.hamming.codes.pack` does."""
+    """Pack bits as `mhcln.hamming.codes.pack` does."""
     filled = tf.pad(tf.cast(set_bits, tf.int32), [(0, 0), (0, -bits % 8)])
-    return tf.cast(tf.reduce_sum(tf.reshape(filled, [-1, -(-bits // 8), 8]) * PLACES, axis=2), tf.uint8)
+    return tf.cast(tf.reduce_sum(tf.reshape(filled, [-1, -(-bits // 8), 8]) * _BIT_VALUES, axis=2), tf.uint8)
 
 
 def _save(served: Any, network: keras.Model, folder: Path) -> None:  # noqa: ANN401, as above
@@ -119,7 +109,7 @@ def _save(served: Any, network: keras.Model, folder: Path) -> None:  # noqa: ANN
 
 
 def _origin(run: Run, recipe: Recipe) -> dict[str, object]:
-    """Return where a served model comes from; the SHA-256 of the backbone's file is part of the extractor."""
+    """Return the origin of a served model; the extractor includes the SHA-256 of the backbone's file."""
     assert run.config is not None  # a run without run.json has no network that can be opened
     return {
         "run": run.folder.name,

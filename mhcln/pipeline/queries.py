@@ -1,4 +1,4 @@
-"""What is searched with, and in what: the images that `--query` names, and the index of an archive."""
+"""The images that `--query` and `--add` name: files, rows of an archive, or features of the same extractor."""
 
 import dataclasses
 import os
@@ -6,24 +6,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mhcln.console import Console, UserError, user_path
+from mhcln.console import UserError, user_path
 from mhcln.data import folders
-from mhcln.hamming.ordered import OrderedIndex
-from mhcln.pipeline.additions import laid_out
 from mhcln.storage import layout
 from mhcln.storage.archive import Archive
-
-
-def index_of(archive: Archive, console: Console) -> OrderedIndex:
-    """Return the index of an archive; it is said once if activations of images are not known."""
-    parts = [laid_out(part) for part in archive.parts]
-    unknown = sum(len(part.rows) for part in parts if part.levels is None)
-    if unknown:
-        console.warn(
-            f"{unknown:,} of {len(archive):,} images have no activations, and come last, in storage order, among those "
-            f"at equal distance; images that an earlier version added can be added again with {layout.ADD}"
-        )
-    return OrderedIndex(parts)
+from mhcln.storage.features import FILES, Features, file_of, read_features
+from mhcln.storage.runs import Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +20,7 @@ class Query:
 
     Attributes:
         path: Its file.
-        row: Its row of the archive, if it was named by its path there; None if the file is to be described.
+        row: Its row in the archive, if it was named by its path there; None for a file.
     """
 
     path: Path
@@ -40,11 +28,7 @@ class Query:
 
 
 def find_queries(query: str, archive: Archive) -> list[Query]:
-    """Return the images that `--query` names: one, all images under a folder, or "-" for a list on stdin.
-
-    Raises:
-        UserError: There are none, or a name fits several images.
-    """
+    """Return the images that `--query` names: one, all images under a folder, or "-" for a list on stdin."""
     path = user_path(query)
     if query and query != "-" and path.is_dir():
         return [Query(path / image) for image in folders.scan_unlabelled(path).paths]
@@ -64,15 +48,12 @@ def find_queries(query: str, archive: Archive) -> list[Query]:
 
 
 def _query_of(name: str, rows: Sequence[int], archive: Archive) -> Query:
-    """Return the image that a name means: that of the archive with this path, or a file.
+    """Return the image of a name: an image of the archive with this path, or a file.
 
     Args:
         name: The name.
         rows: Rows of the archive that have it as their path.
         archive: The archive.
-
-    Raises:
-        UserError: It may mean several.
     """
     if not rows:
         return Query(user_path(name))
@@ -82,3 +63,38 @@ def _query_of(name: str, rows: Sequence[int], archive: Archive) -> Query:
     if len(files) > 1:
         raise UserError(f"{name} may be {' or '.join(map(str, files))}; give one of these")
     return Query(files[0], rows[0])
+
+
+def features_file(query: str) -> Path | None:
+    """Return the file of features that `--query` names, itself or in a folder without images; None if there is none."""
+    path = user_path(query)
+    if path.suffix in FILES:
+        return path
+    file = file_of(path)
+    if not query or not file.is_file():
+        return None
+    image = folders.first_image(path)
+    if image is not None:
+        raise UserError(
+            f"--query={query} holds {file.name} and images, first {image}; "
+            f"give {file} to search with that, or a folder that holds the images alone"
+        )
+    return file
+
+
+def read_of_same_extractor(place: Path, run: Run) -> Features:
+    """Read features that can be compared with those that a run was trained on.
+
+    Args:
+        place: The file, or the folder of a `features.npz` or `features.json`.
+        run: The run.
+    """
+    features = read_features(place)
+    if not features.images.paths:
+        raise UserError(f"{place} has features of no image; make them again with {layout.EXTRACT}")
+    if features.images.extractor != run.inputs.extractor:
+        raise UserError(
+            f"{place} has features of {features.images.extractor!r}, {run.folder} was trained on "
+            f"{run.inputs.extractor!r}; extract them again with the same backbone and flags"
+        )
+    return features

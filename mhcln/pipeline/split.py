@@ -1,6 +1,8 @@
-"""`features.npz` to `split.npz`: which images train and which test, stored by path."""
+"""Features to `split.npz`: the paths of the training and of the test images."""
 
 import dataclasses
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +12,13 @@ from mhcln.data import duplicates, splits
 from mhcln.data.duplicates import Rows
 from mhcln.data.published_pickle import read_published
 from mhcln.data.split_lists import split_from_lists
-from mhcln.storage import formats, layout
-from mhcln.storage.features import FILES, file_of, is_there, read_features, shard_sizes, write_features
-from mhcln.storage.features_file import Features, ImageTable
+from mhcln.storage import layout
+from mhcln.storage.features import FILES, Features, file_of, is_there, read_features, shard_sizes, write_features
 from mhcln.storage.files import locked
-from mhcln.storage.formats import Split
+from mhcln.storage.image_table import ImageTable
+from mhcln.storage.split import Split, write_split
 
-BLOCK = 4096  # vectors that are compared at a time
+_COMPARED = 4096  # vectors at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,28 +27,24 @@ class SplitOptions:
 
     Attributes:
         dump_dir: Folder of `features.npz`.
-        ratio: Share of each class that trains; None for that of the papers.
-        seeds: Seeds of the draws: one split each.
-        rule: How a split is drawn, one of `mhcln.data.splits.RULES`.
+        ratio: Share of training images of each class; None for the papers' share.
+        seeds: Seeds of the draws: one split each; None for seed 0.
+        rule: How a split is made, one of `mhcln.data.splits.RULES`; None for the first.
         features: An `.npz` of features of any network, a `features.json`, the folder of either, or a `features.pkl`
             of the published code, to take into the dump folder; None if features are there.
-        lists: Folder of lists such as `train.txt` and `test.txt`; None to draw.
+        split_dir: Folder of lists such as `train.txt` and `test.txt`, which make the split.
     """
 
     dump_dir: Path
     ratio: float | None = None
-    seeds: tuple[int, ...] = (0,)
-    rule: str = splits.STRATIFIED
+    seeds: Sequence[int] | None = None
+    rule: str | None = None
     features: Path | None = None
-    lists: Path | None = None
+    split_dir: Path | None = None
 
 
 def make_splits(options: SplitOptions, console: Console) -> None:
-    """Make the splits, say what is odd about them, write them.
-
-    Raises:
-        UserError: There are no features, or they and the options do not allow it.
-    """
+    """Make the splits, write them, and report leaks and images that are left out."""
     dump_dir = options.dump_dir
     with locked(dump_dir):
         if options.features:
@@ -63,7 +61,7 @@ def make_splits(options: SplitOptions, console: Console) -> None:
         _report_groups(images, groups, console)
     for split in made:
         _report_leaks(split, images, groups, console)
-        _report_places(split, images, console)
+        _report_unused(split, images, console)
 
 
 def _report_groups(images: ImageTable, groups: Rows, console: Console) -> None:
@@ -102,12 +100,12 @@ def _report_leaks(split: Split, images: ImageTable, groups: Rows, console: Conso
         )
 
 
-def _report_places(split: Split, images: ImageTable, console: Console) -> None:
-    """Say what becomes of images that are neither trained on nor tested."""
+def _report_unused(split: Split, images: ImageTable, console: Console) -> None:
+    """Report the images that are neither trained on nor tested."""
     if split.validation_paths:
         console.say(
-            f"{len(split.validation_paths)} validation images are not trained on: they are held back for "
-            f"{layout.TRAIN} --validate=0.1, whatever the share, and have no use without it"
+            f"{len(split.validation_paths)} validation images are not trained on: {layout.TRAIN} --validate=0.1 takes "
+            "them, whatever the share, and they have no use without it"
         )
     if split.database_paths:
         console.say(
@@ -125,18 +123,22 @@ def _write(dump_dir: Path, made: list[Split], images: ImageTable, console: Conso
             console.warn(f"{stale} belongs to an earlier set of splits and is removed")
             stale.unlink()
     for path, split in [(dump_dir / layout.SPLIT, made[0]), *zip(paths, made, strict=False)]:
-        formats.write_split(path, split)
-        held = f", {len(split.validation_paths)} validation" if split.validation_paths else ""
+        write_split(path, split)
+        validation = f", {len(split.validation_paths)} validation" if split.validation_paths else ""
         console.say(
-            f"{images.dataset}: {len(split.train_paths)} training{held} and {len(split.test_paths)} test images of "
-            f"{len(images.class_names) or 'no'} classes, {split.rule}, seed {split.seed} -> {path}"
+            f"{images.dataset}: {len(split.train_paths)} training{validation} and {len(split.test_paths)} test images "
+            f"of {len(images.class_names) or 'no'} classes, {split.rule}, seed {split.seed} -> {path}"
         )
 
 
 def _import_features(file: Path, dump_dir: Path, console: Console) -> None:
-    """Write the features of a dump folder from some that were made elsewhere, unless that was done before."""
+    """Copy features that were made elsewhere into a dump folder, unless this was done before."""
     given = file.is_dir() or file.suffix in FILES
     features = read_features(file) if given else read_published(file)
+    paths = features.images.paths
+    if len(set(paths)) < len(paths):
+        twice = Counter(paths).most_common(1)[0][0]
+        raise UserError(f"{file} has several rows of {twice}; make it again with one row an image")
     if is_there(dump_dir):
         if not _same(features, read_features(dump_dir)):
             raise UserError(f"{dump_dir} has other features already; choose another --dump_dir or leave --features out")
@@ -148,25 +150,26 @@ def _import_features(file: Path, dump_dir: Path, console: Console) -> None:
 
 def _same(one: Features, other: Features) -> bool:
     first, second = vars(one.images), vars(other.images)
-    blocks = [slice(start, start + BLOCK) for start in range(0, len(one.images), BLOCK)]
+    blocks = [slice(start, start + _COMPARED) for start in range(0, len(one.images), _COMPARED)]
     return all(np.array_equal(first[name], second[name]) for name in first) and all(
         np.array_equal(one.vectors[block], other.vectors[block]) for block in blocks
     )
 
 
 def _splits_of(options: SplitOptions, images: ImageTable, groups: Rows) -> list[Split]:
-    if not images.class_names and options.rule == splits.PUBLISHED_AID:
-        raise UserError(f"--rule={options.rule} draws by class, and the images in {options.dump_dir} have none")
-    given = options.ratio or options.seeds != (0,)
-    if options.rule == splits.FOLDERS and not options.lists:
-        if given:
-            raise UserError("--rule=folders takes the split that is there; leave --train_test_split and --seed out")
+    if options.split_dir or options.rule == splits.FOLDERS:
+        if options.ratio or options.seeds or (options.split_dir and options.rule):
+            raise UserError(
+                "--split_dir and --rule=folders take a split that is there; give one of them, without "
+                "--train_test_split, --seed and another --rule"
+            )
+        if options.split_dir:
+            return [split_from_lists(options.split_dir, images.paths, images.labels)]
         return [splits.split_from_folders(images.paths)]
-    if not options.lists:
-        return [_draw(options.rule, options.ratio or splits.RATIO, seed, images, groups) for seed in options.seeds]
-    if given or options.rule != splits.STRATIFIED:
-        raise UserError("--split_dir brings its own split; leave --train_test_split, --seed and --rule out")
-    return [split_from_lists(options.lists, images.paths, images.labels, images.class_names)]
+    rule, ratio = options.rule or splits.STRATIFIED, options.ratio or splits.RATIO
+    if not images.class_names and rule == splits.PUBLISHED_AID:
+        raise UserError(f"--rule={rule} draws by class, and the images in {options.dump_dir} have none")
+    return [_draw(rule, ratio, seed, images, groups) for seed in options.seeds or (0,)]
 
 
 def _draw(rule: str, ratio: float, seed: int, images: ImageTable, groups: Rows) -> Split:

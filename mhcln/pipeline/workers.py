@@ -1,266 +1,246 @@
-"""The engine of several processes: workers of a Ray cluster compute the batches, and write them where all see them."""
+"""The engine of several processes: workers on a Ray cluster, which is started here or runs already."""
 
 from __future__ import annotations
 
 import collections
 import contextlib
 import dataclasses
-import secrets
+import math
+import os
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from mhcln.backbone.backbone import chosen_file, recipe_of
-from mhcln.backbone.describe import BATCH_SIZE, BATCH_SIZE_ON_GPU
+from mhcln.backbone.batches import BATCH_SIZE, BATCH_SIZE_ON_GPU
 from mhcln.backbone.recipe import BackboneOptions
-from mhcln.console import Console, UserError
-from mhcln.pipeline.cluster import Cluster, ClusterOptions, connected
-from mhcln.pipeline.feature_batches import Computed, OnBroken
-from mhcln.pipeline.hands import START_SECONDS, Doubts, Member, Run
-from mhcln.pipeline.worker import About, Order, Worker, package_checksum
+from mhcln.console import Console, UserError, deferred_signals
+from mhcln.device import threads
+from mhcln.pipeline.feature_batches import Arrived, Computed, Engine, OnBroken
+from mhcln.pipeline.worker import PACKAGE, Worker, package_checksum
 from mhcln.storage.files import PART, one_line
 from mhcln.storage.partial_features import PartialFeatures
 
+CONNECT_SECONDS = 30
+START_SECONDS = 300.0  # that a job waits while no worker can take a batch
+LOOK_SECONDS = 1.0  # after which signals are looked for
 IN_FLIGHT = 2  # batches of a worker: it reads the images of one while the network has the other
-LOOK_SECONDS = 1.0  # between looks for new machines
-LATE_SECONDS = 30.0  # that the first batch waits for workers that are not there yet, if others are
-FINISH_SECONDS = 10.0  # that batches in hand may take after a signal
-DISMISS_SECONDS = 1.0  # after which Ray knows of calls that were under way; if it is shut down before, it complains
+ATTEMPTS = 3  # times that a batch may end the process of its worker
+# Connects and leaves. Ray itself has no limit of time where nothing, or something else, answers.
+CONNECT = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False)"
+
+Ray = Any  # the module
+Actor = Any  # the handle of a Worker
+
+
+@dataclasses.dataclass(frozen=True)
+class ClusterOptions:
+    """Which workers compute, if not this process does.
+
+    Attributes:
+        workers: How many; as many as there is room for if None. Without `address` they are started on this machine.
+        address: Of a running cluster, as `ray.init` takes it.
+        cpus_per_worker: Processors that a worker takes; if None, those of a machine divided by its workers, on a
+            cluster without GPUs 1.
+    """
+
+    workers: int | None = None
+    address: str | None = None
+    cpus_per_worker: int | None = None
+
+    def __bool__(self) -> bool:
+        """Whether workers compute."""
+        return self.workers is not None or self.address is not None
+
+    def __post_init__(self) -> None:
+        if self.cpus_per_worker is not None and not self:
+            raise UserError("--cpus_per_worker needs --workers or --address")
+        if self.address is not None and not self.address.strip():
+            raise UserError("--address is empty; give auto, host:port or ray://host:port")
 
 
 @contextlib.contextmanager
-def workers(
-    backbone: BackboneOptions, options: ClusterOptions, device: str, console: Console
-) -> Iterator[WorkersEngine]:
-    """Return an engine whose workers stay until the end of the block.
+def workers(backbone: BackboneOptions, options: ClusterOptions, device: str, console: Console) -> Iterator[Engine]:
+    """Start a cluster on this machine or connect to a running one, and return an engine whose workers compute there.
 
     Args:
-        backbone: Which network describes the images, and how.
+        backbone: Which network extracts the features, and how.
         options: Where the workers are, and how many.
-        device: What computes, one of `mhcln.device.CHOICES`.
-        console: Where it is said who computes, and which workers are left out.
-
-    Raises:
-        UserError: There is no such backbone; Ray is not installed; or no cluster can be used.
+        device: What computes, one of `mhcln.device.CHOICES`; "auto" is GPUs if the cluster has any.
+        console: Where the workers are reported.
     """
-    file = chosen_file(backbone, console)
+    file = chosen_file(backbone)
     recipe = recipe_of(file, backbone)
     seen = dataclasses.replace(backbone, model_dir=file.absolute() if file else None)
-    with connected(options, device) as cluster:
-        order = Order(package_checksum(), recipe, seen, "gpu" if cluster.gpus else "cpu", cluster.cpus)
-        engine = WorkersEngine(cluster, order, str(file.resolve()) if file else "", console)
-        try:
-            yield engine
-        finally:
-            engine.dismiss()
+    with _connected(options) as ray:
+        needs = _needs(_machines(ray), options, device)
+        size = f"{needs['num_cpus']} processors and {needs['num_gpus']} GPUs"
+        room = _room(_machines(ray), needs)
+        if room < (1 if options.address else options.workers or 1):
+            raise UserError(f"there is room for {room} workers of {size}; see --workers, --cpus_per_worker, --device")
+        count = min(room, options.workers or room)
+        console.say(f"workers: {count} of {size}")
+        # a worker that ends more often is one that cannot start
+        actor = ray.remote(max_restarts=10, max_concurrency=IN_FLIGHT, scheduling_strategy="SPREAD", **needs)(Worker)
+        actors = [actor.remote(package_checksum(), recipe, seen, **needs) for _ in range(count)]
+        yield WorkersEngine(ray, actors, needs, str(recipe), str(file.resolve()) if file else "")
 
 
 class WorkersEngine:
-    """Gives batches to workers, two at a time; those of a worker that is lost go to others.
+    """Gives batches to workers, two at a time; Ray places the workers, and starts them again where they are lost."""
 
-    Before the first batch, all workers have said that they are what the driver is. A machine that joins later is asked
-    when it comes; if it is another, it is left out with a warning.
-    """
+    def __init__(self, ray: Ray, actors: list[Actor], needs: dict[str, int], extractor: str, model_file: str) -> None:
+        self.extractor, self.model_file = extractor, model_file
+        self.batch_size = BATCH_SIZE_ON_GPU if needs["num_gpus"] else BATCH_SIZE
+        self.device = self.software = ""
+        self._ray, self._needs = ray, needs
+        self._calls: dict[Any, tuple[Actor, int | None]] = {}  # workers and their batches, None where they start
+        self._free: collections.deque[Actor] = collections.deque()  # workers, once for each batch that they could take
+        self._abouts: set[tuple[str, str]] = set()
+        for actor in actors:
+            self._start(actor)
 
-    def __init__(self, cluster: Cluster, order: Order, model_file: str, console: Console) -> None:
-        self.extractor = str(order.recipe)
-        self.model_file = model_file
-        self.batch_size = BATCH_SIZE_ON_GPU if cluster.gpus else BATCH_SIZE
-        self._cluster, self._order, self._console = cluster, order, console
-        self._members: list[Member] = []
-        self._left_out: set[str] = set()  # nodes
-        self._doubts = Doubts()
-        self._known: set[About] = set()
-        self._looked = -LOOK_SECONDS
-        self._said = ""
-
-    @property
-    def device(self) -> str:
-        """Names of what computes, each once."""
-        return " and ".join(sorted({about.device for about in self._known}))
-
-    @property
-    def software(self) -> str:
-        """Versions of what computes, each once."""
-        return " and ".join(sorted({about.software for about in self._known}))
-
-    def compute(
-        self,
-        partial: PartialFeatures,
-        batches: list[int],
-        on_broken: OnBroken,
-        arrived: Callable[[], BaseException | None],
-    ) -> Computed:
+    def compute(self, partial: PartialFeatures, batches: list[int], on_broken: OnBroken, arrived: Arrived) -> Computed:
         """Compute and save batches, as `Engine` says."""
-        if not batches:
-            return
-        mark = f"{PART}{secrets.token_hex(8)}"  # a new name, which no file system remembers as missing
+        mark = f"{PART}{time.time_ns()}"  # a new name, which no file system remembers as missing
         (partial.folder / mark).touch()
-        run = Run(partial, mark, collections.deque(batches), on_broken)
-        try:
-            self._gather(run, arrived)
-            while (run.waiting or run.running) and not arrived():
-                self._look(run, first=False)
-                self._hand_out(run)
-                run.check_progress()
-                yield from self._finished(run)
-            limit = time.monotonic() + FINISH_SECONDS
-            while run.running and time.monotonic() < limit:
-                yield from self._finished(run)
-        finally:
-            if calls := [*run.running, *run.beginning]:  # they would go on, and write
-                self.dismiss()
-                self._cluster.ray.wait(calls, num_returns=len(calls), timeout=DISMISS_SECONDS)
-            (partial.folder / mark).unlink(missing_ok=True)
-
-    def dismiss(self) -> None:
-        """End all workers."""
-        for member in self._members:
-            self._cluster.ray.kill(member.actor)
-        self._members.clear()
-
-    def _gather(self, run: Run, arrived: Callable[[], BaseException | None]) -> None:
-        """Wait until workers have begun: all of them, but for those that are late."""
-        for member in self._members:  # of an earlier job
-            self._begin(run, member)
-        while not arrived():
-            self._look(run, first=True)
-            self._begun(run, first=True)
-            waited = time.monotonic() - run.active
-            if not run.begun and waited > START_SECONDS:
-                raise UserError(f"no worker has begun within {START_SECONDS:.0f} s; does other work fill the cluster?")
-            if run.begun and not self._doubts and (not run.beginning or waited > LATE_SECONDS):
-                break
-        if arrived():
-            return
-        there = [member for member in self._members if member.about]
-        hosts = {member.node.id for member in there}
-        line = f"workers: {len(there)} on {len(hosts)} machines, {self._order.threads} threads each, {self.device}"
-        if line == self._said:  # of an earlier job
-            return
-        self._said = line
-        self._console.say(line)
-        if len({about.software for about in self._known}) > 1 or len({about.device for about in self._known}) > 1:
-            self._console.warn(
-                f"workers are not alike, so that their features differ by rounding: {self.device}; {self.software}"
-            )
-
-    def _look(self, run: Run, first: bool) -> None:
-        """Drop workers of machines that are gone, and start some where there is room; `first` is that of `_refuse`."""
-        if time.monotonic() - self._looked < LOOK_SECONDS:
-            return
-        self._looked = time.monotonic()
-        nodes = [node for node in self._cluster.nodes() if node.id not in self._left_out]
-        alive = {node.id for node in nodes}
-        for member in [member for member in self._members if member.node.id not in alive]:
-            self._lose(run, member, "its machine is gone")
-        for machine, problem in self._doubts.confirmed(alive):
-            self._refuse(machine, problem, first)
-        usable = [node for node in nodes if node.id not in self._left_out and node not in self._doubts]
-        room = {node: node.workers - sum(member.node.id == node.id for member in self._members) for node in usable}
-        while any(count > 0 for count in room.values()) and len(self._members) != self._cluster.most:
-            node = max(room, key=lambda each: room[each])
-            room[node] -= 1
-            member = Member(self._cluster.start(Worker, node, IN_FLIGHT), node)
-            self._members.append(member)
-            self._begin(run, member)
-
-    def _begin(self, run: Run, member: Member) -> None:
-        batch = run.first
-        run.beginning[member.actor.begin.remote(self._order, run.part(batch), run.mark)] = member
-
-    def _begun(self, run: Run, first: bool) -> None:
-        """Take in workers that have begun; `first` is that of `_refuse`."""
-        for ref in self._ready(run.beginning, LOOK_SECONDS if first else 0):
-            member = run.beginning.pop(ref)
-            try:
-                member.about = self._result(ref)
-                self._known.add(member.about)
-                run.began()
-            except _LostError as lost:
-                self._lose(run, member, str(lost))
-                self._doubts.add(
-                    member.node, f"worker on {member.node.host}: it cannot start ({lost}); see Ray's logs there"
+        job, left, waiting = partial.job, set(batches), collections.deque(batches)
+        losses: collections.Counter[int] = collections.Counter()
+        active = time.monotonic()
+        while left and not arrived():
+            while waiting and self._free:
+                actor, batch = self._free.popleft(), waiting.popleft()
+                part = PartialFeatures(partial.folder.parent.absolute(), job.batch(batch))
+                self._calls[actor.compute.remote(part, batch, on_broken, mark)] = actor, batch
+            if len(left) > len(waiting):
+                active = time.monotonic()
+            elif not _room(_machines(self._ray), self._needs) or time.monotonic() - active > START_SECONDS:
+                raise UserError(
+                    "no machine runs a worker: all are lost or full of other work; what is done is kept, run it again"
                 )
-            except UserError as error:
-                self._lose(run, member, str(error))
-                self._refuse(member.node.id, str(error), first)
+            for call in self._ray.wait(list(self._calls), timeout=LOOK_SECONDS)[0]:
+                actor, done = self._calls.pop(call)
+                found, loss = self._outcome(call)
+                if done is None:
+                    self._take_in(actor, found, loss)
+                elif loss:
+                    losses[done] += 1
+                    if losses[done] == ATTEMPTS:
+                        often = [job.path(job.rows(each)[0]) for each, count in losses.items() if count >= ATTEMPTS - 1]
+                        raise UserError(
+                            f"{ATTEMPTS} workers ended at the batches of {', '.join(often)} ({loss}); "
+                            "leave out the image that ends them, or take a smaller --batch_size"
+                        )
+                    waiting.append(done)  # last: there it meets few others, whose worker it ends too
+                    self._free = collections.deque(each for each in self._free if each is not actor)
+                    if (actor, None) not in self._calls.values():
+                        self._start(actor)
+                else:
+                    left.remove(done)
+                    self._free.append(actor)
+                    if on_broken == "stop" and any(info.error for info in found):
+                        on_broken = "list"
+                    yield done, found
 
-    def _refuse(self, machine: str, problem: str, first: bool) -> None:
-        """Go on without a machine that is not as the driver is; raise UserError if that is before the first batch."""
-        if first:
-            raise UserError(problem)
-        if machine not in self._left_out:
-            self._console.warn(f"{problem}; going on without that machine")
-        self._left_out.add(machine)
+    def _start(self, actor: Actor) -> None:
+        """Ask a worker what it is; the call waits until Ray has room for it, now or after it was lost."""
+        self._calls[actor.about.options(max_task_retries=-1).remote()] = actor, None
 
-    def _hand_out(self, run: Run) -> None:
-        while run.waiting:
-            ready = [each for each in self._members if each.about and each.batches < IN_FLIGHT]
-            if not ready:
-                return
-            member, batch = min(ready, key=lambda each: each.batches), run.waiting.popleft()
-            member.batches += 1
-            ref = member.actor.compute.remote(self._order, run.part(batch), batch, run.on_broken)
-            run.running[ref] = member, batch
+    def _take_in(self, actor: Actor, about: tuple[str, str], problem: str) -> None:
+        """Let a worker that has started take batches: all workers one before any takes two."""
+        if problem:
+            raise UserError(f"a worker cannot start, or Ray has lost it; what is done is kept: {problem}")
+        self._free.appendleft(actor)
+        self._free.extend([actor] * (IN_FLIGHT - 1))
+        self._abouts.add(about)
+        self.device = " and ".join(sorted({device for device, _ in self._abouts}))
+        self.software = " and ".join(sorted({software for _, software in self._abouts}))
 
-    def _finished(self, run: Run) -> Computed:
-        """Yield batches that are done; put back those of lost workers."""
-        self._begun(run, first=False)
-        for ref in self._ready(run.running, LOOK_SECONDS):
-            if ref not in run.running:  # its worker was found to be lost meanwhile
-                continue
-            member, batch = run.running.pop(ref)
-            member.batches -= 1
-            try:
-                found, warnings = self._result(ref)
-            except _LostError as lost:
-                run.put_back(batch, str(lost))
-                self._lose(run, member, str(lost))
-                continue
-            for line in warnings:
-                self._console.warn(line)
-            if found.problems and run.on_broken == "stop":
-                run.on_broken = "list"
-            yield batch, found
-
-    def _ready(self, refs: dict[Any, Any], seconds: float) -> list[Any]:
-        """Return those results that are there, at the latest after some seconds, or as soon as there is one."""
-        if not refs:
-            time.sleep(min(seconds, 0.1))
-            return []
-        ready, _ = self._cluster.ray.wait(list(refs), timeout=seconds)
-        if ready:  # more may be there
-            ready, _ = self._cluster.ray.wait(list(refs), num_returns=len(refs), timeout=0)
-        return list(ready)
-
-    def _result(self, ref: Any) -> Any:  # noqa: ANN401, what the method returned
-        """Return the result of a call; raises what it raised, or _LostError if its worker or machine is lost."""
-        errors = self._cluster.ray.exceptions
+    def _outcome(self, call: Any) -> tuple[Any, str]:  # noqa: ANN401, what it returned
+        """Return the result of a call, and why there is none: its worker is lost. Raises what the call raised."""
         try:
-            return self._cluster.ray.get(ref)
-        except errors.RayTaskError as error:
+            return self._ray.get(call), ""
+        except self._ray.exceptions.RayTaskError as error:
             raise (error.cause if isinstance(error.cause, UserError) else error) from None
-        except errors.RayError as error:
-            raise _LostError(_reason(error)) from None
-
-    def _lose(self, run: Run, member: Member, why: str) -> None:
-        """Put back what a worker had, and forget it."""
-        if member not in self._members:
-            return
-        self._members.remove(member)
-        self._cluster.ray.kill(member.actor)
-        for ref in [ref for ref, each in run.beginning.items() if each is member]:
-            del run.beginning[ref]
-        for ref in [ref for ref, (each, _) in run.running.items() if each is member]:
-            run.put_back(run.running.pop(ref)[1], why)
+        except self._ray.exceptions.RayError as error:  # it ends with what a worker raised that could not start
+            return None, str(error).strip().rpartition("\n")[2].rpartition("UserError: ")[2][:300]
 
 
-class _LostError(Exception):
-    """A worker or its machine is gone, or a worker could not be started."""
+@contextlib.contextmanager
+def _connected(options: ClusterOptions) -> Iterator[Ray]:
+    """Start a cluster here or connect to one, and return the module of Ray; leave it at the end of the block."""
+    ray, address = _ray(), options.address
+    how: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address is None:
+        count = options.workers or 1
+        cpus = count * (options.cpus_per_worker or max(threads() // count, 1))
+        # the least memory that Ray takes: no array goes through it
+        how |= {"num_cpus": cpus, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+    else:
+        _check_answers(address)
+        if address.startswith("ray://"):  # to the workers of a client Ray does not say where the package is
+            how["runtime_env"] = {"env_vars": {"PYTHONPATH": f"{PACKAGE.parent}:${{PYTHONPATH}}"}}
+    try:
+        with deferred_signals() as arrived:  # Ray has a handler of its own for SIGTERM
+            try:
+                ray.init(address or "local", **how)
+            except Exception as error:  # Ray raises no narrower one, as on a machine that is too busy
+                raise UserError(f"Ray cannot be started ({one_line(error)}); run the same command again") from error
+        if signal := arrived():
+            raise signal
+        yield ray
+    finally:
+        ray.shutdown()
 
 
-def _reason(error: Exception) -> str:
-    """Return the last line of an error of Ray, which says why."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return one_line(Exception(lines[-1])) if lines else type(error).__name__
+def _ray() -> Ray:
+    """Return Ray, which is made quiet: the driver reports what happens to workers."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # measures of itself, which nobody reads here; their cost is in tests/benchmarks/README.md
+    os.environ.setdefault("RAY_enable_metrics_collection", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # else 15: workers started here are what this process would be
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise UserError(f"{sys.executable} lacks Ray, which --workers needs; pip install 'ray>=2.40'") from None
+    # a thread of Ray prints on stdout that a worker or a machine was lost, whatever log_to_driver says
+    ray._private.worker.print_to_stdstream = lambda *_, **__: None
+    return ray
+
+
+def _check_answers(address: str) -> None:
+    """Raise UserError unless a cluster answers; tried by another process, which can be ended."""
+    command = [sys.executable, "-c", CONNECT, address]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=CONNECT_SECONDS, check=False)
+        why = f"Ray says: {(done.stderr.splitlines() or [''])[-1]}" if done.returncode else ""
+    except subprocess.TimeoutExpired:
+        why = f"nothing answers within {CONNECT_SECONDS} s"
+    if why:
+        raise UserError(f"no Ray cluster can be used at --address={address} ({why}); start one by: ray start --head")
+
+
+def _machines(ray: Ray) -> list[dict[str, float]]:
+    """Return the machines that the cluster has now."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _needs(machines: list[dict[str, float]], options: ClusterOptions, device: str) -> dict[str, int]:
+    """Return the processors and GPUs of a worker, as `ray.remote` takes them."""
+    with_gpus = [machine for machine in machines if machine.get("GPU", 0) >= 1]
+    gpus = int(device == "gpu" or (device == "auto" and bool(with_gpus)))
+    shares = [machine.get("CPU", 0) // machine["GPU"] for machine in with_gpus] if gpus else [1]
+    if options.address is None:
+        shares = [machines[0]["CPU"] // (options.workers or 1)]
+    return {"num_cpus": options.cpus_per_worker or max(int(min(shares, default=1)), 1), "num_gpus": gpus}
+
+
+def _room(machines: list[dict[str, float]], needs: dict[str, int]) -> int:
+    """Return how many workers these machines have room for."""
+    room = 0
+    for machine in machines:
+        by_gpus = machine.get("GPU", 0) if needs["num_gpus"] else math.inf
+        room += int(min(machine.get("CPU", 0) // needs["num_cpus"], by_gpus))
+    return room

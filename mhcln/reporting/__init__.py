@@ -1,7 +1,6 @@
-"""Metrics to what a person looks at: lines, tables, charts, pictures, a page.
+"""Metrics to lines, tables, charts, pictures and a page.
 
-In come `Results`, runs' histories and image files, out come texts and images; how a metric was computed is not known
-here.
+`Results`, histories of runs and image files come in, texts and images go out; no metric is computed here.
 
 - `summary`: the lines printed after an evaluation, and the text of a number.
 - `tables`: many runs in one table, beside published results, as Markdown and CSV.
@@ -11,6 +10,5 @@ here.
 - `pictures`: a query and its neighbours as one picture.
 - `browse`: an archive as a page that searches it in the browser; `browse.html`, `.css`, `.js` and `browse_search.js`.
 - `sheets`: thumbnails of many images in few files.
-- `geojson`: where the images lie that were found for a query.
-- `neighbours`: what was found for a query image, as lines, JSON and a picture.
+- `neighbours`: the neighbours of a query image, as lines, JSON, GeoJSON and a picture.
 """

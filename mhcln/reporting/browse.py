@@ -3,8 +3,7 @@
 import base64
 import dataclasses
 import json
-import os.path
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
@@ -22,23 +21,20 @@ NOWHERE = np.iinfo(np.int32).min
 
 @dataclasses.dataclass(frozen=True)
 class BrowsePage:
-    """What the page shows.
+    """Content of the page.
 
     Attributes:
-        title: Its heading.
+        title: The heading.
         archive: The images.
-        levels: For each part of the archive `[n, K] uint8`, by which equal codes are ordered (`mhcln.hamming.ordered`);
-            None if they are not known.
-        sheets: Names of the thumbnails' sheets, of 100 images each.
+        sheets: Names of the sheets of thumbnails, of 100 images each.
         scores: Average precision of the rows that were queries of an evaluation.
-        score_name: What that is, such as "AP@20".
-        lonlat: `[n, 2]` longitude and latitude in degrees, NaN for an image without; None if nothing says it.
+        score_name: Its name, such as "AP@20".
+        lonlat: `[n, 2]` longitude and latitude in degrees, NaN for an image without; None if there are none.
         report: Whether there is a report in the folder above.
     """
 
     title: str
     archive: Archive
-    levels: Sequence[NDArray[np.uint8] | None]
     sheets: Sequence[str]
     scores: Mapping[int, float]
     score_name: str = ""
@@ -68,29 +64,34 @@ def _data(content: BrowsePage) -> dict[str, object]:
         {
             "first": first,
             "folder": Path(part.images_dir).resolve().as_uri() if part.images_dir else "",
-            "known": levels is not None,
+            "known": len(part.levels) > 0,
         }
-        for first, part, levels in zip(archive.starts.tolist(), archive.parts, content.levels, strict=False)
+        for first, part in zip(archive.starts.tolist(), archive.parts, strict=False)
     ]
-    unknown = (np.zeros((len(part), archive.bits), np.uint8) for part in archive.parts)
-    levels = [blank if each is None else each for blank, each in zip(unknown, content.levels, strict=True)]
     labels, class_names = archive.classes()
     return {
         "bits": archive.bits,
         "report": content.report,
         "classes": class_names,
         "labels": _encoded(labels.astype("<i4")),
-        "paths": list(_shortened(path for part in archive.parts for path in part.paths)),
+        "paths": [path for part in archive.parts for path in part.paths],
         "parts": parts,
         "codes": _encoded(codes),
-        "levels": _encoded(np.concatenate(levels))
-        if any(each is not None and len(each) for each in content.levels)
-        else "",
+        "levels": _encoded(_levels(archive)),
         "sheets": list(content.sheets),
         "scoreName": content.score_name,
         "scores": [[row, round(score, 6)] for row, score in content.scores.items()],
         "places": _places(content.lonlat),
     }
+
+
+def _levels(archive: Archive) -> NDArray[np.uint8]:
+    """Return the levels `[n, K]` in storage order, 0 where they are not known; empty if none are known."""
+    if not any(len(part.levels) for part in archive.parts):
+        return np.empty((0, archive.bits), np.uint8)
+    blank = [np.zeros((len(part), archive.bits), np.uint8) for part in archive.parts]
+    known = [part.unsorted().levels for part in archive.parts]
+    return np.concatenate([found if len(found) else none for found, none in zip(known, blank, strict=True)])
 
 
 def _encoded(array: NDArray[np.generic]) -> str:
@@ -103,18 +104,3 @@ def _places(lonlat: NDArray[np.float64] | None) -> str:
         return ""
     known = np.isfinite(lonlat).all(axis=1, keepdims=True)
     return _encoded(np.where(known, np.rint(np.where(known, lonlat, 0) * DEGREE), NOWHERE).astype("<i4"))
-
-
-def _shortened(paths: Iterable[str]) -> Iterator[int | str]:
-    """Yield for each path how many letters it shares with the one before, and the others.
-
-    Worked: "beach/1.tif", "beach/12.tif" give 0, "beach/1.tif", 7, "2.tif". Letters of which JavaScript counts two are
-    never shared.
-    """
-    previous = ""
-    for path in paths:
-        common = os.path.commonprefix((previous, path))
-        shared = next((place for place, letter in enumerate(common) if letter > "\uffff"), len(common))
-        yield shared
-        yield path[shared:]
-        previous = path

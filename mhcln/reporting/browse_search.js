@@ -1,5 +1,5 @@
 "use strict";
-// The archive of the page, and its search: the same rows in the same order as mhcln.hamming.ordered finds them.
+// The archive of the page, and its search: the same rows in the same order as mhcln.hamming.index finds them.
 
 function bytesOf(text) {
   const letters = atob(text), bytes = new Uint8Array(letters.length);
@@ -8,12 +8,7 @@ function bytesOf(text) {
 }
 
 function readArchive(data) {
-  const paths = [];
-  for (let at = 0, path = ""; at < data.paths.length; at += 2) {
-    path = path.slice(0, data.paths[at]) + data.paths[at + 1];
-    paths.push(path);
-  }
-  const n = paths.length;
+  const paths = data.paths, n = paths.length;
   const words = new Uint32Array(bytesOf(data.codes).buffer);
   const known = new Uint8Array(n), partOf = new Uint16Array(n);
   data.parts.forEach((part, number) => {

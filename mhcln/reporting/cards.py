@@ -15,7 +15,7 @@ class Card:
         picture: Path of the picture, relative to the page.
         label: Class of the query.
         average_precision: Published average precision at k.
-        right: How many of the k neighbours are of its class.
+        right: Number of the k neighbours that are of its class.
         size: Width and height of the picture.
     """
 

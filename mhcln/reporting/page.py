@@ -36,7 +36,7 @@ HISTORY_NAMES = {
     "active": "Share of active triplets",
     "accuracy": "Accuracy of the batches",
     "distinct_codes": "Distinct codes of the training images",
-    "validation_mAP@20": "mAP@20 of the held-back images",
+    "validation_mAP@20": "mAP@20 of the validation images",
 }
 HISTORY_POINTS = 400  # a chart is 300 pixels wide
 _LINK_PLACE = "<!-- browse -->"
@@ -52,13 +52,13 @@ _number = functools.partial(summary.number, missing="–", separator=",")
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """What the page shows: the results, and what is too large for them.
+    """Content of the page.
 
     Attributes:
         results: The evaluation.
         class_names: Names of the classes in the results, in label order.
-        display_names: Names of the classes for people.
-        confusion: `[c][c]`, share of each class in what queries of a class found.
+        display_names: Their names for people.
+        confusion: `[c][c]`, share of each class (column) in the neighbours of queries of a class (row).
         history: Columns of `history.csv`, NaN for an empty cell; empty if there is no history.
         cards: Pictures of queries.
     """
@@ -106,7 +106,7 @@ def render(page: Page) -> str:
 
 
 def with_link(text: str) -> str:
-    """Return a rendered page with a link to the page that browses the archive."""
+    """Return a rendered page with a link to the page of `--browse`."""
     place = f"{layout.BROWSE}/{layout.BROWSE_PAGE}"
     return text.replace(_LINK_PLACE, f'<a href="{place}">Browse the archive</a>')
 

@@ -1,4 +1,4 @@
-"""A query and its neighbours as one picture: which queries are drawn, from which files, where to, and how."""
+"""A query and its neighbours as one picture, and the choice of the queries that are drawn."""
 
 import dataclasses
 import functools
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from mhcln.console import Console, UserError
-from mhcln.data.images import BROKEN, ImageError, read_image
-from mhcln.data.reading import AS_THEY_ARE, Reading
+from mhcln.data.images import load_image
+from mhcln.data.reading import AS_THEY_ARE, ImageError, Reading
 from mhcln.storage import layout
 from mhcln.storage.files import PART, replacing
 
@@ -36,13 +36,7 @@ MIN_SIDE = 256  # of a JPEG decoded for a picture: twice the side of a tile
 
 @dataclasses.dataclass(frozen=True)
 class SampledQuery:
-    """A query to draw.
-
-    Attributes:
-        index: Its number among the test images.
-        row: Its row of the codes file.
-        neighbours: Rows of the neighbours to show, nearest first.
-    """
+    """A query to draw: its number among the test images, its row of the codes file, and the rows of its neighbours."""
 
     index: int
     row: int
@@ -51,15 +45,7 @@ class SampledQuery:
 
 @dataclasses.dataclass(frozen=True)
 class ImageSource:
-    """Where the images of a codes file are, and what they are.
-
-    Attributes:
-        images_dir: The folder.
-        paths: Path of each image, relative to the folder.
-        labels: `[n]` class of each image.
-        class_names: Names of the classes, for people.
-        reading: How rasters are read.
-    """
+    """The image files and the classes behind a codes file: paths relative to the folder, labels `[n]`."""
 
     images_dir: Path
     paths: Sequence[str]
@@ -68,33 +54,29 @@ class ImageSource:
     reading: Reading = AS_THEY_ARE
 
     def thumbnail(self, row: int) -> Image.Image:
-        """Return an image as large as a tile; raises UserError if it cannot be read."""
+        """Return an image, scaled to a tile."""
+        path = self.images_dir / self.paths[row]
         try:
-            return thumbnail(read(self.images_dir / self.paths[row], self.reading))
+            return thumbnail(read(path, self.reading))
         except ImageError as error:
-            raise UserError(f"no pictures: {error}; repair the image, or draw none with --interval=0") from error
+            raise UserError(
+                f"no pictures: {path}: {error}; repair the image, or draw none with --interval=0"
+            ) from error
 
     def check_present(self, sampled: Sequence[SampledQuery]) -> None:
-        """Raise UserError if the folder or an image of the pictures is missing."""
-        advice = "give the folder of the class folders with --images_dir, or --interval=0 for no pictures"
-        if not self.images_dir.is_dir():
-            raise UserError(f"no pictures: the images are not at {self.images_dir}; {advice}")
+        """Raise UserError if an image of the pictures is missing."""
         needed = sorted({row for query in sampled for row in (query.row, *query.neighbours)})
         missing = [self.paths[row] for row in needed if not (self.images_dir / self.paths[row]).is_file()]
         if missing:
-            found = f"{len(missing)} images are not in {self.images_dir}, first {missing[0]}"
-            raise UserError(f"no pictures: {found}; {advice}")
+            raise UserError(
+                f"no pictures: {len(missing)} images are not in {self.images_dir}, first {missing[0]}; give the folder "
+                "of the class folders with --images_dir, or --interval=0 for no pictures"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
 class Tile:
-    """One image of the grid.
-
-    Attributes:
-        image: Its pixels, RGB.
-        caption: The text below it.
-        frame: Colour of its frame, None for no frame.
-    """
+    """One image of the grid, with the text below it and the colour of its frame, None for no frame."""
 
     image: Image.Image
     caption: str
@@ -102,12 +84,12 @@ class Tile:
 
 
 def sample(queries: NDArray[np.int64], neighbours: NDArray[np.int64], interval: int, show: int) -> list[SampledQuery]:
-    """Return every `interval`-th query; as in the published code the last of each: 9, 19, 29, ... for 10.
+    """Return every `interval`-th query: 9, 19, 29, ... for 10, as in the published code; none for 0.
 
     Args:
         queries: `[q]` rows of the codes file.
         neighbours: `[q, k]` rows of the codes file, nearest first.
-        interval: Every how many-th query is drawn, 0 for none.
+        interval: Queries from one to the next that is drawn.
         show: Number of neighbours to show.
     """
     if not interval:
@@ -126,17 +108,7 @@ def clear(run_dir: Path) -> int:
 
 
 def draw(run_dir: Path, sampled: Sequence[SampledQuery], source: ImageSource, console: Console) -> None:
-    """Draw the pictures of queries into a folder of a run.
-
-    Args:
-        run_dir: The run's folder.
-        sampled: The queries.
-        source: Where their images are.
-        console: Where the progress is shown.
-
-    Raises:
-        UserError: Images are missing, which is known before anything is drawn, or cannot be read.
-    """
+    """Draw the pictures of queries into a folder of a run, once all their images are found."""
     source.check_present(sampled)
     folder = run_dir / layout.PICTURES
     folder.mkdir(exist_ok=True)
@@ -157,22 +129,22 @@ def draw(run_dir: Path, sampled: Sequence[SampledQuery], source: ImageSource, co
 
 def read(path: Path, reading: Reading = AS_THEY_ARE) -> Image.Image:
     """Return an image as RGB, a large JPEG smaller than it is; raises ImageError if it cannot be read."""
-    pixels = read_image(path, tiff_as_jpeg=False, reading=reading)
+    pixels = load_image(path, tiff_as_jpeg=False, reading=reading).content
     try:
         if not isinstance(pixels, bytes):
             return Image.fromarray(pixels)
         image = Image.open(io.BytesIO(pixels))
         image.draft("RGB", (MIN_SIDE, MIN_SIDE))  # a large JPEG is decoded at half, quarter or eighth size
         return image.convert("RGB")
-    except BROKEN as error:
-        raise ImageError(path, f"damaged ({error})") from error
+    except Exception as error:  # Pillow raises errors of any type on damaged files
+        raise ImageError(f"damaged ({error})") from error
 
 
 def shown(k: int) -> int:
-    """Return how many of k neighbours are shown: the query takes the first place of as many rows as k images need.
+    """Return how many of k neighbours are shown: query and neighbours fill as many rows as k images need.
 
-    As in the published pictures, whose 5x4 grid shows 19 of 20, the k-th neighbour is not shown if k fills the rows:
-    k = 20 shows 19, k = 7 shows all 7. No picture shows more than `MOST` images.
+    So k = 20 shows 19, as in the published pictures of 5x4 images, and k = 7 shows all 7. No picture shows more than
+    `MOST` images.
     """
     return min(k, -(-k // COLUMNS) * COLUMNS - 1, MOST - 1)
 
@@ -183,9 +155,9 @@ def size(tiles: int) -> tuple[int, int]:
     return GAP + COLUMNS * (SIDE + GAP), GAP + rows * (SIDE + CAPTION)
 
 
-def corner(place: int) -> tuple[int, int]:
-    """Return left and top of the frame of the tile at `place`, 0 for the query, then row by row."""
-    row, column = divmod(place, COLUMNS)
+def corner(number: int) -> tuple[int, int]:
+    """Return left and top of the frame of a tile, 0 for the query, then row by row."""
+    row, column = divmod(number, COLUMNS)
     return GAP + column * (SIDE + GAP), GAP + row * (SIDE + CAPTION)
 
 
@@ -194,8 +166,8 @@ def draw_grid(query: Tile, neighbours: Sequence[Tile]) -> Image.Image:
     tiles = [query, *neighbours]
     picture = Image.new("RGB", size(len(tiles)), PAPER)
     pen = ImageDraw.Draw(picture)
-    for place, tile in enumerate(tiles):
-        left, top = corner(place)
+    for number, tile in enumerate(tiles):
+        left, top = corner(number)
         if tile.frame:
             pen.rectangle((left, top, left + SIDE - 1, top + SIDE - 1), outline=tile.frame, width=FRAME)
         image = thumbnail(tile.image)

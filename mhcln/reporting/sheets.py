@@ -1,4 +1,4 @@
-"""Thumbnails of many images as JPEG sheets, which are made once: a sheet's name tells of the files that it shows."""
+"""Thumbnails of many images as JPEG sheets; the name of a sheet is a digest of its files, so each is made once."""
 
 import functools
 import hashlib
@@ -10,22 +10,21 @@ from pathlib import Path
 from PIL import Image
 
 from mhcln.console import Console
-from mhcln.data.images import ImageError
-from mhcln.data.reading import AS_THEY_ARE, Reading
+from mhcln.data.reading import AS_THEY_ARE, ImageError, Reading
 from mhcln.reporting import pictures
 from mhcln.reporting.pictures import TILE
 from mhcln.storage.files import replacing
 
 ACROSS = 10  # thumbnails in a row of a sheet, and rows
 PER_SHEET = ACROSS * ACROSS
-GROUND, GONE = "#8d8f94", "#6a6c71"  # around what is not square, and in place of an image that cannot be read
+GROUND, GONE = "#8d8f94", "#6a6c71"  # beside images that are not square; an image that cannot be read
 QUALITY = 80
 
 
 def write_sheets(
     folder: Path, files: Sequence[Path], console: Console, reading: Reading = AS_THEY_ARE
-) -> tuple[list[str], list[ImageError]]:
-    """Write the sheets of image files that are not there yet, and remove those of other files.
+) -> tuple[list[str], list[str]]:
+    """Write the sheets of image files as far as they are missing, and remove the sheets of other files.
 
     Args:
         folder: Where the sheets are.
@@ -34,21 +33,21 @@ def write_sheets(
         reading: How rasters are read.
 
     Returns:
-        The names of the sheets, and what is wrong with images that were to be drawn now and are grey instead.
+        The names of the sheets, and the errors of the images that are grey in sheets written now.
     """
     groups = [files[start : start + PER_SHEET] for start in range(0, len(files), PER_SHEET)]
     names = [_name(group, reading) for group in groups]
     missing = {name: group for name, group in zip(names, groups, strict=True) if not (folder / name).exists()}
-    problems: list[ImageError] = []
+    problems: list[str] = []
     done = len(names) - len(missing)
     with console.bar(len(names), "thumbnails", "sheet", done) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
         for name, group in missing.items():
             sheet = Image.new("RGB", (ACROSS * TILE, ACROSS * TILE), GROUND)
-            for place, thumbnail in enumerate(pool.map(functools.partial(_thumbnail, reading), group)):
+            for number, thumbnail in enumerate(pool.map(functools.partial(_thumbnail, reading), group)):
                 if isinstance(thumbnail, ImageError):
-                    problems.append(thumbnail)
+                    problems.append(f"{group[number]}: {thumbnail}")
                     thumbnail = Image.new("RGB", (TILE, TILE), GONE)
-                row, column = divmod(place, ACROSS)
+                row, column = divmod(number, ACROSS)
                 left, top = (TILE - thumbnail.width) // 2, (TILE - thumbnail.height) // 2
                 sheet.paste(thumbnail, (column * TILE + left, row * TILE + top))
             with replacing(folder / name) as part:

@@ -1,4 +1,4 @@
-"""The lines that are printed at the terminal after an evaluation, and how a number is written."""
+"""The lines printed after an evaluation, and the text of a number."""
 
 from mhcln.evaluation.definitions import FULL_MAP, PRECISION, PUBLISHED_MAP, TIE_AWARE_MAP, metric_names
 from mhcln.storage.results import Results
@@ -15,7 +15,7 @@ COST_METRICS = (PUBLISHED_MAP, TIE_AWARE_MAP, FULL_MAP, PRECISION)
 
 
 def lines(results: Results) -> list[str]:
-    """Return the lines that sum up an evaluation: what was searched, every metric, what hashing costs."""
+    """Return the summary of an evaluation: the archive, every metric, the costs of hashing."""
     text = [
         f"{results.run}: {results.inputs.dataset or 'unknown data set'}, {results.bits} bits, "
         f"{results.queries} test images, each compared with {results.searched} "
@@ -39,7 +39,7 @@ def number(value: float | None, missing: str = "-", separator: str = "") -> str:
     Args:
         value: A fraction, a count, or None if there is nothing to measure.
         missing: The text of None.
-        separator: What groups the thousands of a count, "," or nothing.
+        separator: Thousands separator of a count, "," or nothing.
 
     Returns:
         0.8910 for 0.891048; 1312 or 1,312 for 1312.
@@ -50,7 +50,7 @@ def number(value: float | None, missing: str = "-", separator: str = "") -> str:
 
 
 def _cost_table(results: Results) -> list[str]:
-    """Return what hashing costs as lines of a table; none if there is nothing to compare the codes with."""
+    """Return the table of the costs of hashing; none if there is nothing to compare the codes with."""
     if len(results.costs) < 2:
         return []
     names = [metric.key(results.k) for metric in COST_METRICS]

@@ -3,13 +3,12 @@
 import dataclasses
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from mhcln.data.datasets import Published
-from mhcln.storage.results import Results
 
 CLEAN, UNKNOWN, CONTAMINATED, PUBLISHED = "clean", "unknown", "CONTAMINATED", "as published"
-# What two runs must agree on to be averaged, beside the archive and whether they are contaminated; bits and seed are
-# what the table varies.
+# Runs that agree on these, on the archive and on contamination are averaged; bits and seed vary within the table.
 _SAME = (
     *("dataset", "loss", "extractor", "split_rule", "split_ratio", "iterations", "iterations_done", "batch_size"),
     *("alpha", "precision", "training_views"),
@@ -40,28 +39,26 @@ class Row:
         self.values.setdefault((bits, metric), []).append(value)
 
 
-def own_rows(results: Iterable[Results], metrics: Sequence[str], titles: Mapping[str, str]) -> list[Row]:
+def own_rows(results: Iterable[Mapping[str, Any]], metrics: Sequence[str], titles: Mapping[str, str]) -> list[Row]:
     """Return the rows of runs. Runs of one set-up share a row, whatever their seeds.
 
     Runs on splits that leak into the test set never share a row with clean ones.
 
     Args:
-        results: An evaluation of each run.
+        results: The keys of `results.json` for each run.
         metrics: Names of the metrics to take from them.
         titles: Name for people of each method, by the name that `--loss` takes.
     """
     groups: dict[tuple[object, ...], Row] = {}
     for each in results:
-        split, content = _split(each.inputs.contaminated), each.to_json()
-        key = (split, bool(each.inputs.train_test_duplicates), each.archive, *(content[name] for name in _SAME))
+        split, loss = _split(each["contaminated"]), each["loss"]
+        key = (split, bool(each["train_test_duplicates"]), each["archive"], *(each[name] for name in _SAME))
         if key not in groups:
-            loss = each.config and each.config.loss
             method = titles.get(loss, loss) if loss else "unknown method"
-            groups[key] = Row(each.inputs.dataset or "unknown", method, split, _note(each))
+            groups[key] = Row(each["dataset"] or "unknown", method, split, _note(each))
         for metric in metrics:
-            value = each.metrics[metric]
-            if value is not None:
-                groups[key].add(each.bits, metric, value)
+            if each[metric] is not None:
+                groups[key].add(each["bits"], metric, each[metric])
     return sorted(groups.values(), key=lambda row: (row.dataset, row.split != CLEAN, row.method, row.note))
 
 
@@ -115,22 +112,21 @@ def _split(contaminated: int | None) -> str:
     return CONTAMINATED if contaminated else CLEAN
 
 
-def _note(results: Results) -> str:
-    inputs, config = results.inputs, results.config
-    parts = ["some test images were also trained on"] if inputs.contaminated else []
-    if inputs.train_test_duplicates:
+def _note(results: Mapping[str, Any]) -> str:
+    parts = ["some test images were also trained on"] if results["contaminated"] else []
+    if results["train_test_duplicates"]:
         parts.append("some test images are equal to training images")
-    if inputs.split_ratio:
-        parts.append(f"{inputs.split_ratio:.0%} train ({inputs.split_rule})")
-    if inputs.training_views:
-        parts.append(f"{inputs.training_views} views of each training image")
-    if config:
-        done = f"{results.iterations_done:,} of " if results.iterations_done is not None else ""
-        parts += [f"{done}{config.iterations:,} iterations"] if config.iterations else ["closed form"]
-        parts += [f"batch {config.batch_size}"] if config.batch_size else []
-        parts += [f"ALPHA {config.alpha:g}"] if config.alpha else []
-        parts.append(config.precision)
-    parts += [f"searched: {results.archive}", f"features: {inputs.extractor or 'unknown'}"]
+    if results["split_ratio"]:
+        parts.append(f"{results['split_ratio']:.0%} train ({results['split_rule']})")
+    if results["training_views"]:
+        parts.append(f"{results['training_views']} rotations and flips of each training image")
+    if results["loss"]:
+        done = f"{results['iterations_done']:,} of " if results["iterations_done"] is not None else ""
+        parts += [f"{done}{results['iterations']:,} iterations"] if results["iterations"] else ["closed form"]
+        parts += [f"batch {results['batch_size']}"] if results["batch_size"] else []
+        parts += [f"ALPHA {results['alpha']:g}"] if results["alpha"] else []
+        parts.append(results["precision"])
+    parts += [f"searched: {results['archive']}", f"features: {results['extractor'] or 'unknown'}"]
     return ", ".join(parts)
 
 

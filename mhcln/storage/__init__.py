@@ -1,22 +1,20 @@
-"""Every file of a dump folder: its name, what it holds, and that it is whole or absent.
+"""The files of a dump folder: their names, their content, and that each one is whole or absent.
 
-In come dataclasses of arrays and settings, out come files; and back. What the numbers mean is not known here.
+Dataclasses of arrays and settings come in, files go out; and back. The meaning of the numbers is not known here.
 
-- `layout`: names of all files and folders, and which script makes them.
-- `files`, `text_files`: atomic replacement, folder locks, checked reading of `.npz`; CSV and JSON.
-- `npz`, `zip_members`: the arrays of a `.npz`, read without trusting what it claims.
-- `keras_file`: the layers and weights of a file of Keras, read without Keras.
+- `layout`: the names of all files and folders, and the script that makes each.
+- `files`, `text_files`: replacement by rename, folder locks, checked reading of `.npz`; CSV and JSON.
+- `npz`: the arrays of a `.npz`, read or mapped, and a checksum of their names.
 - `source`: a file while it is read: its format, and its content as a checked dataclass.
+- `image_info`, `image_table`: the facts about one image, and the table of all images.
 - `features`: the features of a dump folder, in one file or in shards.
-- `features_file`: what `features.npz` holds.
-- `shards`, `shard_writing`: several such files and their list, read and written.
-- `mapped`: vectors that stay in their files until rows of them are asked for.
-- `formats`: what `split.npz`, `codes.npz`, `activations.npz` and additions of earlier versions hold.
-- `run_record`, `runs`: what a training run depends on (`run.json`), and the folder of a finished run.
+- `file_list`: several files that hold one thing, listed with their SHA-256: shards of features, and of an archive.
+- `mapped`: vectors that stay in their files until their rows are used.
+- `split`: `split.npz`.
+- `run_record`, `runs`: `run.json`, which holds everything that a run depends on, and the folder of a finished run.
+- `coded_images`, `archive`: images with codes, in `codes.npz` or in a shard; all images that a query is compared to.
+- `vectors`: the features and the activations that the codes of a run were made from.
 - `results`: `results.json`.
-- `saver`: writes files in a thread of its own.
-- `checkpoints`, `partial_features`: unfinished training and extraction, to be continued; `extraction_job`: of what.
-- `vectors`: the features and activations that a run's codes stand for.
-- `archive`: the codes that a query is compared with.
-- `archive_shards`, `paths`: those that were added to a run: mapped files with one manifest; and very many paths.
+- `saver`: a thread that writes files.
+- `checkpoints`: unfinished training. `extraction_job`, `partial_features`: unfinished extraction.
 """

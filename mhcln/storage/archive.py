@@ -1,7 +1,15 @@
-"""What a query is compared with: the codes of a training run, and those that were added to them later."""
+"""The archive of a run: its own codes, and shards of images that were added to them later.
 
+K32/archives/
+  archive.json            the list of the shards, in storage order
+  shards/00000001.npz     up to a million coded images with their sort order, which are mapped
+"""
+
+from __future__ import annotations
+
+import contextlib
 import dataclasses
-import itertools
+import resource
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,51 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mhcln.console import UserError
-from mhcln.storage import formats, layout
-from mhcln.storage.archive_shards import (
-    ArchiveShard,
-    ShardEntry,
-    allow_open_files,
-    other_maker,
-    read_entries,
-    read_shard,
-)
-from mhcln.storage.features_file import no_lonlat
-from mhcln.storage.files import PART
-from mhcln.storage.formats import Addition
-from mhcln.storage.paths import PathTable
+from mhcln.storage import layout
+from mhcln.storage.coded_images import CodedImages, build_shard
+from mhcln.storage.file_list import ListedFile, entry_of, read_list, write_list
+from mhcln.storage.npz import DamagedError, map_arrays
 from mhcln.storage.runs import Run
-from mhcln.storage.vectors import UnavailableError, activations_of
+from mhcln.storage.source import Source, write_npz_content
 
-Activations = NDArray[np.float32]
-
-
-@dataclasses.dataclass(frozen=True)
-class ArchivePart:
-    """Images of one folder that can be searched, in storage order.
-
-    Attributes:
-        codes: `[n, ceil(bits / 8)] uint8`, packed.
-        labels: `[n]`, numbers into `class_names`; -1 for an image without a class.
-        paths: Path of each image, relative to the folder.
-        images_dir: The folder.
-        class_names: Names of the classes, for people.
-        lonlat: Where the images lie, as in `mhcln.storage.features_file.ImageTable`.
-        activations: What the codes were cut from, `[n, bits]`; None if nothing says it, or `shard` does.
-        shard: The shard that holds the images, and by which codes they are searched; None if they are in no shard.
-    """
-
-    codes: NDArray[np.uint8]
-    labels: NDArray[np.int32]
-    paths: PathTable
-    images_dir: str
-    class_names: list[str]
-    lonlat: NDArray[np.float64] = dataclasses.field(default_factory=no_lonlat)
-    activations: Activations | None = None
-    shard: ArchiveShard | None = None
-
-    def __len__(self) -> int:
-        return len(self.codes)
+MADE_BY = f"{layout.HASH} or {layout.ADD}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +37,7 @@ class Archive:
         bits: Bits of a code.
     """
 
-    parts: Sequence[ArchivePart]
+    parts: Sequence[CodedImages]
     bits: int
 
     def __len__(self) -> int:
@@ -79,34 +50,34 @@ class Archive:
 
     def class_of(self, row: int) -> str:
         """Return the name of an image's class, "" if it has none."""
-        part, place = self._place_of(row)
-        label = int(part.labels[place])
+        part, inner = self._part_of(row)
+        label = int(part.labels[inner])
         return part.class_names[label] if label >= 0 else ""
 
     def images_dir_of(self, row: int) -> str:
         """Return the folder that the path of an image starts from."""
-        return self._place_of(row)[0].images_dir
+        return self._part_of(row)[0].images_dir
 
     def lonlat_of(self, row: int) -> NDArray[np.float64] | None:
         """Return `[5, 2]` degrees of an image's centre and corners, None if they are not known."""
-        part, place = self._place_of(row)
-        known = len(part.lonlat) and np.isfinite(part.lonlat[place]).all()
-        return part.lonlat[place] if known else None
+        part, inner = self._part_of(row)
+        known = len(part.lonlat) and np.isfinite(part.lonlat[inner]).all()
+        return part.lonlat[inner] if known else None
 
     def path_of(self, row: int) -> str:
         """Return the path of an image, relative to its folder."""
-        part, place = self._place_of(row)
-        return part.paths[place]
+        part, inner = self._part_of(row)
+        return str(part.paths[inner])
 
     def file_of(self, row: int) -> Path:
-        """Return where an image lies."""
+        """Return the file of an image."""
         return Path(self.images_dir_of(row)) / self.path_of(row)
 
     def rows_of(self, path: str) -> list[int]:
         """Return the rows of all images with a path."""
         starts = self.starts.tolist()
         parts = zip(starts, self.parts, strict=False)
-        return [start + row for start, part in parts for row in part.paths.rows_of(path)]
+        return [start + row for start, part in parts for row in part.rows_of_path(path)]
 
     def classes(self) -> tuple[NDArray[np.int32], list[str]]:
         """Return the labels `[n]` of all images as numbers into one list of class names, and that list."""
@@ -116,112 +87,95 @@ class Archive:
         merged = [new[part.labels] for new, part in zip(numbers, self.parts, strict=True)]
         return np.concatenate(merged), names
 
-    def _place_of(self, row: int) -> tuple[ArchivePart, int]:
+    def _part_of(self, row: int) -> tuple[CodedImages, int]:
+        """Return the part that holds a row, and the row within it."""
         number = int(np.searchsorted(self.starts, row, side="right")) - 1
         return self.parts[number], row - int(self.starts[number])
 
 
-def load_archive(run: Run, which: str, class_names: list[str], images_dir: Path | None = None) -> Archive:
-    """Open the archive of a run.
+def read_entries(run: Run) -> list[ListedFile]:
+    """Read which shards the archive of a run has, in storage order; none if nothing was added."""
+    folder = run.folder / layout.ARCHIVES
+    path, again = folder / layout.ARCHIVE_LIST, f"{MADE_BY} once {folder} is deleted"
+    if any(folder.glob("*.npz")):
+        raise UserError(f"{folder} holds images that an earlier version added; add them again with {again}")
+    if not path.exists() and not any(_shards(run).glob("*.npz")):
+        return []
+    return read_list(path, again)
+
+
+def write_entries(run: Run, entries: Sequence[ListedFile]) -> None:
+    """Make these the shards of an archive at once, and remove all other files."""
+    write_list(run.folder / layout.ARCHIVES / layout.ARCHIVE_LIST, _shards(run), entries)
+
+
+def write_shard(run: Run, images: CodedImages, source: str) -> ListedFile:
+    """Write a shard, which belongs to the archive once `write_entries` names it.
 
     Args:
         run: The run.
-        which: "test", "train" or "database" for those images, "all" for them and everything that was added.
-        class_names: Names of the run's classes, for people.
-        images_dir: Where the run's images are now, if not where they were.
-
-    Raises:
-        UserError: The archive is empty, or an addition is missing or damaged, or was made by another model.
+        images: The images, with their sort order.
+        source: Name of the addition that they belong to.
     """
-    codes = run.codes
-    rows = codes.rows_of(which)
-    own = ArchivePart(
-        codes=codes.codes[rows],
-        labels=codes.labels[rows],
-        paths=PathTable.of([codes.paths[row] for row in rows]),
-        images_dir=str(images_dir or run.inputs.images_dir or ""),
-        class_names=class_names,
-        lonlat=codes.lonlat[rows] if len(codes.lonlat) else codes.lonlat,
-        activations=_activations_of(run, rows),
-    )
-    archive = Archive([own, *(_added(run) if which == "all" else ())], codes.bits)
-    if not len(archive):
-        advice = f"add images with {layout.ADD}" if which == "all" else "choose another --archive"
-        raise UserError(f"{run.folder} has no images in --archive={which}; {advice}")
-    return archive
+    folder = _shards(run)
+    folder.mkdir(parents=True, exist_ok=True)
+    number = 1 + max((int(path.stem) for path in folder.glob("*.npz") if path.stem.isdecimal()), default=0)
+    path = folder / f"{number:08}.npz"
+    write_npz_content(path, images, aligned=True)
+    return entry_of(path, len(images), source, images.images_dir)
 
 
-def _activations_of(run: Run, rows: NDArray[np.int64]) -> Activations | None:
+def read_shard(run: Run, entry: ListedFile) -> CodedImages:
+    """Map a shard.
+
+    A file with the listed size and time of change counts as unchanged; any other is compared with its checksum.
+    """
+    path = _shards(run) / entry.file
+    of_images = f"the images of {entry.source!r}" + (f" in {entry.images_dir}" if entry.images_dir else "")
+    if problem := entry.problem(path.parent, trust_times=True):
+        raise UserError(f"{path} {problem}; add {of_images} again with {MADE_BY}")
+    source = Source(path, MADE_BY, mapped=True)
     try:
-        return activations_of(run)[rows]
-    except UnavailableError:
-        return None
+        with path.open("rb") as handle:
+            arrays = map_arrays(handle)
+    except DamagedError as error:
+        raise UserError(f"{path} is damaged ({error}); add {of_images} again with {MADE_BY}") from error
+    images = build_shard(source, source.of_this_format(arrays))
+    source.require(len(images) == entry.images, f"it holds {len(images)} images, its list says {entry.images}")
+    if problem := _other_maker(run, images):
+        raise UserError(f"{path} {problem}; add {of_images} again with {MADE_BY}")
+    return images
 
 
-def _added(run: Run) -> list[ArchivePart]:
-    """Return what was added to the archive of a run, in the order of the names of the additions."""
+def read_shards(run: Run) -> list[CodedImages]:
+    """Map all shards of the archive of a run, in storage order."""
+    _allow_open_files()
     while True:
         entries = read_entries(run)
-        allow_open_files(len(entries))
         try:
-            parts = [(entry.source, _part_of_shard(entry, read_shard(run, entry))) for entry in entries]
-            break
+            return [read_shard(run, entry) for entry in entries]
         except UserError:
-            if read_entries(run) == entries:  # else another process has just replaced what was named here
+            if read_entries(run) == entries:  # else another process has just replaced what was listed
                 raise
-    taken_over = {entry.source for entry in entries}
-    # a name of both is one that a process was killed at between its last two steps: `mhcln.pipeline.additions`
-    old = [path for path in addition_paths(run.folder) if path.stem not in taken_over]
-    parts += [(path.stem, _part_of_addition(read_own_addition(path, run))) for path in old]
-    return [part for _, part in sorted(parts, key=lambda part: part[0])]
 
 
-def _part_of_shard(entry: ShardEntry, shard: ArchiveShard) -> ArchivePart:
-    return ArchivePart(
-        codes=shard.codes,
-        labels=shard.labels,
-        paths=entry.paths_of(shard),
-        images_dir=entry.images_dir,
-        class_names=entry.class_names,
-        lonlat=shard.lonlat,
-        shard=shard,
-    )
+def _shards(run: Run) -> Path:
+    return run.folder / layout.ARCHIVES / layout.ARCHIVE_SHARDS
 
 
-def _part_of_addition(added: Addition) -> ArchivePart:
-    return ArchivePart(
-        codes=added.codes,
-        labels=added.labels,
-        paths=PathTable.of(added.paths),
-        images_dir=added.images_dir,
-        class_names=added.class_names,
-        lonlat=added.lonlat,
-        activations=added.activations if added.activations.size else None,
-    )
+def _allow_open_files() -> None:
+    """Let this process open as many files as the system allows, since each map is one: the usual limit is 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError):  # macOS has another limit, below an infinite one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def addition_name(stem: str, images_dir_of: dict[str, str | None], images_dir: str) -> str:
-    """Return the name of an addition: `stem`, numbered if an addition of that name is of another folder.
-
-    Args:
-        stem: The name that is wanted.
-        images_dir_of: Folder of the images of each addition; None of a damaged one, which may be replaced as the
-            message about it advises.
-        images_dir: Folder of the images that are added.
-    """
-    names = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
-    return next(name for name in names if images_dir_of.get(name, images_dir) in (images_dir, None))
-
-
-def addition_paths(run_dir: Path) -> list[Path]:
-    """Return the files of additions that earlier versions made, one for each, sorted by name."""
-    # what a killed --add left half-written is not an addition
-    return sorted(path for path in (run_dir / layout.ARCHIVES).glob("*.npz") if not path.name.startswith(PART))
-
-
-def read_own_addition(path: Path, run: Run) -> Addition:
-    """Read an addition that an earlier version made; raises UserError if it is damaged, or of another model."""
-    added = formats.read_addition(path)
-    if problem := other_maker(run, added):
-        raise UserError(f"{path} {problem}; remove it, or add its images again with {layout.ADD}")
-    return added
+def _other_maker(run: Run, images: CodedImages) -> str:
+    """Return how the codes differ from those of a run; "" if bits, extractor and network are the same."""
+    if images.bits != run.codes.bits:
+        return f"holds codes of {images.bits} bits, {run.folder} has codes of {run.codes.bits}"
+    if images.extractor != run.inputs.extractor:
+        return f"holds codes of features of {images.extractor!r}, {run.folder} was trained on {run.inputs.extractor!r}"
+    if images.model_sha256 != run.files.get(layout.MODEL):
+        return f"holds codes of another model than {run.folder}"
+    return ""

@@ -10,13 +10,14 @@ import numpy as np
 from mhcln.console import UserError
 from mhcln.storage.files import read_npz, write_npz
 from mhcln.storage.npz import AnyArray
+from mhcln.storage.source import Source
 
 STATE = "state.npz"
 
 
 @dataclasses.dataclass
 class Progress:
-    """What the training loop has gathered so far.
+    """History and time of a training so far.
 
     Attributes:
         history: Rows of `history.csv`.
@@ -34,7 +35,7 @@ class Checkpoint:
     Attributes:
         folder: Folder of the file, inside the run's folder.
         run: Identity of the run's configuration, which the file carries.
-        every_seconds: Time between two checkpoints.
+        every_seconds: Seconds between two checkpoints.
     """
 
     folder: Path
@@ -52,25 +53,20 @@ class Checkpoint:
 
         Returns:
             The state of the learner and the progress; None if there is no checkpoint.
-
-        Raises:
-            UserError: The checkpoint is damaged, or is that of another configuration.
         """
         path = self.folder / STATE
         if not path.exists():
             return None
-        state = read_npz(path, f"trainer.py once {path} is deleted")
-        history, seconds, run = (state.pop(name, np.array([""])) for name in ("history", "seconds", "run"))
-        if run.ndim or run.dtype.kind != "U":
-            raise UserError(f"{path} does not say which run it belongs to; delete it and train again")
-        if run.tolist() != self.run:
+        made_by = f"trainer.py once {path} is deleted"
+        state, source = read_npz(path, made_by), Source(path, made_by)
+        if state.pop("run", np.array("")).tolist() != self.run:
             raise UserError(
                 f"{path} belongs to another configuration; delete the folder {self.folder.parent} and train again"
             )
-        numbers = seconds.dtype.kind == "f" and history.dtype == np.float64
-        if not numbers or seconds.ndim or history.ndim != (2 if history.size else 1):
-            raise UserError(f"{path} does not say how far the run was; delete it and train again")
-        return state, Progress(history.tolist(), float(seconds))
+        history, seconds = (source.array(name, state, np.float64) for name in ("history", "seconds"))
+        source.require(not seconds.ndim and history.ndim in (1, 2), "it lacks the progress of the run")
+        kept = {name: array for name, array in state.items() if name not in ("history", "seconds")}
+        return kept, Progress(history.tolist(), float(seconds))
 
     def remove(self) -> None:
         """Delete the checkpoint, once nothing needs it any more."""

@@ -1,13 +1,18 @@
 """What an extraction computes: which files, as they are now, by which backbone, in which batches."""
 
+from __future__ import annotations
+
 import dataclasses
 import hashlib
 import json
 import os
+import zlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mhcln.storage.image_table import ImageTable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +37,7 @@ class ExtractionJob:
     first: int = 0
 
     @classmethod
-    def of_files(cls, images_dir: Path, paths: list[str], extractor: str, batch_size: int) -> "ExtractionJob":
+    def of_files(cls, images_dir: Path, paths: list[str], extractor: str, batch_size: int) -> ExtractionJob:
         """Describe the extraction of these files as they are now."""
         stamps = np.array([stamp(f"{images_dir}{os.sep}{path}") for path in paths], np.int64).reshape(-1, 3)
         return cls(str(images_dir.absolute()), paths, stamps, extractor, batch_size)
@@ -50,13 +55,13 @@ class ExtractionJob:
         """Return the path of a row."""
         return self.paths[row - self.first]
 
-    def batch(self, batch: int) -> "ExtractionJob":
+    def batch(self, batch: int) -> ExtractionJob:
         """Return the part of the job that is one batch, of the same rows."""
         rows = self.rows(batch)
         here = slice(rows.start - self.first, rows.stop - self.first)
         return dataclasses.replace(self, paths=self.paths[here], stamps=self.stamps[here], first=rows.start)
 
-    def part(self, rows: list[int]) -> "ExtractionJob":
+    def part(self, rows: list[int]) -> ExtractionJob:
         """Return the extraction of some of these images."""
         return dataclasses.replace(self, paths=[self.paths[row] for row in rows], stamps=self.stamps[rows])
 
@@ -75,3 +80,33 @@ def stamp(path: str | Path) -> tuple[int, int, int]:
     except OSError:  # reading the image will report it
         return -1, -1, -1
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def unchanged_rows(images: ImageTable, job: ExtractionJob) -> dict[str, int]:
+    """Return the rows, by path, of the images that were extracted from files as they are in a job.
+
+    A file of the same size and time of change, but of another time of status change, is read and compared by its
+    checksum: `chmod` and a new hard link change that time, and so does another file that takes the name.
+
+    Args:
+        images: The table of an earlier extraction.
+        job: What is to be extracted.
+    """
+    if (images.images_dir, images.extractor) != (job.images_dir, job.extractor) or not len(images.stamps):
+        return {}
+    stamp_of = dict(zip(job.paths, job.stamps.tolist(), strict=True))
+    rows = {}
+    for row, (path, then) in enumerate(zip(images.paths, images.stamps.tolist(), strict=True)):
+        now = stamp_of.get(path)
+        if now is None or now[:2] != then[:2]:
+            continue
+        if now == then or (len(images.checksums) and _checksum(Path(job.images_dir, path)) == images.checksums[row]):
+            rows[str(path)] = row
+    return rows
+
+
+def _checksum(path: Path) -> int | None:
+    try:
+        return zlib.crc32(path.read_bytes())
+    except OSError:  # reading the image will report it
+        return None

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import fcntl
 import hashlib
-import io
 import os
 import secrets
 import shutil
@@ -13,24 +12,21 @@ from pathlib import Path
 from typing import IO, Any
 
 from mhcln.console import UserError
-from mhcln.storage.npz import AnyArray, check_arrays, read_arrays, write_arrays
-from mhcln.storage.zip_members import DamagedError
+from mhcln.storage.npz import AnyArray, DamagedError, read_arrays, write_arrays
 
-PART = ".part."  # begins the name of a file that is being written
-LOCK = ".lock"
+# Names of this software alone, since a user may choose a folder with other files, and a name with PART is removed.
+PART = ".mhcln.part."  # begins the name of a file that is being written
+LOCK = ".mhcln.lock"
 NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # of NFS without a lock service, of FUSE
 NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)  # of folders on SMB and VirtualBox
 
 
 class NotWritableError(UserError):
-    """A folder in which this user can write nothing, or lock nothing.
-
-    Attributes:
-        what: That folder and why, without advice.
-    """
+    """A folder in which this user can write nothing, or lock nothing."""
 
     def __init__(self, what: str) -> None:
+        """Keep which folder that is and why, without advice."""
         super().__init__(f"{what}; choose a local --dump_dir that you may write to, for eval.py --out")
         self.what = what
 
@@ -95,9 +91,10 @@ def _sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path, wait: bool = False) -> Iterator[None]:
-    """Hold `folder` for writing, and clear what a killed process left half-written in it.
+    """Hold `folder` for writing, and remove what a killed process has left half-written in it.
 
-    The folder is made if absent. The lock ends with the process, however that ends.
+    The folder is made if absent. The lock ends with the process, however that ends. Its file stays, since a process
+    may wait for it.
 
     Args:
         folder: The folder to write in.
@@ -105,7 +102,6 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
 
     Raises:
         NotWritableError: This user cannot write there, or files cannot be locked there.
-        UserError: Another process holds the folder.
     """
     with _open_lock(folder) as handle:
         try:
@@ -125,7 +121,7 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
 
 
 def _open_lock(folder: Path) -> IO[str]:
-    """Open the lock file of a folder, which is made if absent; raises NotWritableError as `locked` does."""
+    """Open the lock file of a folder; both are made if absent."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = (folder / LOCK).open("a")
@@ -152,19 +148,19 @@ def _digest(handle: IO[bytes], digest: "hashlib._Hash") -> None:
         digest.update(block)
 
 
-def write_npz(path: Path, arrays: Mapping[str, Any], alone: bool = True) -> None:
+def write_npz(path: Path, arrays: Mapping[str, Any], alone: bool = True, aligned: bool = False) -> None:
     """Write named arrays as an uncompressed `.npz`, whole or not at all; the same arrays give the same bytes.
 
-    `alone` is that of `replacing`.
+    `alone` is an argument of `replacing`, `aligned` one of `mhcln.storage.npz.write_arrays`.
     """
     with replacing(path, alone) as part, part.open("wb") as handle:
-        write_arrays(handle, arrays)
+        write_arrays(handle, arrays, aligned)
 
 
 def read_npz(
     path: Path, made_by: str, names: Collection[str] | None = None, digest: "hashlib._Hash | None" = None
 ) -> dict[str, AnyArray]:
-    """Read arrays of a `.npz`, each checked against its CRC-32, all against the checksum of which they are.
+    """Read arrays of a `.npz`, each checked against its CRC-32, and their names against a checksum.
 
     Args:
         path: The file.
@@ -174,32 +170,17 @@ def read_npz(
             another file takes the path meanwhile.
 
     Returns:
-        The arrays by name, of plain numbers or text.
-
-    Raises:
-        UserError: The file is missing or damaged.
+        The arrays by name.
     """
-    with _npz(path, made_by) as handle:
-        if digest is not None:
-            _digest(handle, digest)
-        return read_arrays(handle, names)
-
-
-def check_npz(path: Path, made_by: str) -> None:
-    """Compare all arrays of a `.npz` with what was written; raises UserError if it is missing or damaged."""
-    with _npz(path, made_by) as handle:
-        check_arrays(handle)
-
-
-@contextlib.contextmanager
-def _npz(path: Path, made_by: str) -> Iterator[io.BufferedReader]:
     if not path.is_file():
         raise UserError(f"{path} is missing; make it with {made_by}")
     try:
         with path.open("rb") as handle:
-            yield handle
+            if digest is not None:
+                _digest(handle, digest)
+            return read_arrays(handle, names)
     except DamagedError as error:
-        raise UserError(f"{path} is damaged ({error}); make it again with {made_by}") from error
+        raise UserError(f"{path} is damaged ({one_line(error)}); make it again with {made_by}") from error
 
 
 def one_line(error: BaseException, most: int = 200) -> str:

@@ -2,8 +2,8 @@
 
 dump_dir/
   features.npz, skipped.csv, extract.part/     extract_features.py
-  features.json, features/part-00000.npz, ...  in place of features.npz where there are many images
-  views/1/, views/2/, ...                      the same of the images turned, to train on
+  features.json, features/part-<key>.npz, ...  in place of features.npz where there are many images
+  views/1/, views/2/, ...                      the same of the rotated images, for training
   split.npz, split_seed<s>.npz                 dataset_generator.py
   K32/                                         trainer.py, one folder per run
     run.json, model.keras, history.csv, codes.npz, activations.npz, checkpoints/
@@ -28,7 +28,7 @@ HASH = "extract_features.py --hash_with"
 
 
 def retrain(run_dir: Path) -> str:
-    """Return what makes the files of a finished run again: the trainer leaves a run alone that is there in part."""
+    """Return the command that makes the files of a finished run again; the trainer refuses an incomplete one."""
     return f"{TRAIN} once {run_dir} is deleted"
 
 
@@ -37,7 +37,7 @@ FEATURES_LIST = "features.json"
 SHARDS = "features"
 SKIPPED = "skipped.csv"
 PARTIAL_FEATURES = "extract.part"
-VIEWS = "views"
+ROTATIONS = "views"
 SPLIT = "split.npz"
 
 RUN = "run.json"
@@ -45,7 +45,7 @@ MODEL = "model.keras"
 HISTORY = "history.csv"
 CODES = "codes.npz"
 ACTIVATIONS = "activations.npz"
-TRAINED = (MODEL, HISTORY, CODES, ACTIVATIONS)  # what a finished run consists of, beside run.json
+TRAINED = (MODEL, HISTORY, CODES, ACTIVATIONS)  # the files of a finished run, beside run.json
 CHECKPOINTS = "checkpoints"
 
 RESULTS = "results.json"
@@ -54,29 +54,14 @@ REPORT = "report.html"
 PICTURES = "hamming_out"
 QUERIES = "queries"
 ARCHIVES = "archives"
-ARCHIVE_MANIFEST = "archive.json"  # in it
+ARCHIVE_LIST = "archive.json"  # in it
 ARCHIVE_SHARDS = "shards"
 BROWSE = "browse"
 BROWSE_PAGE = "index.html"  # in it
 TABLE = "table.md"
 TABLE_CSV = "table.csv"
 
-_OF_A_RUN = {
-    RUN,
-    *TRAINED,
-    CHECKPOINTS,
-    RESULTS,
-    QUERY_RESULTS,
-    REPORT,
-    PICTURES,
-    QUERIES,
-    ARCHIVES,
-    ARCHIVE_MANIFEST,
-    ARCHIVE_SHARDS,
-    BROWSE,
-    BROWSE_PAGE,
-}
-_OWN = {FEATURES, FEATURES_LIST, SHARDS, SKIPPED, PARTIAL_FEATURES, VIEWS, SPLIT, TABLE, TABLE_CSV} | _OF_A_RUN
+_OWN = {value for name, value in list(globals().items()) if name.isupper() and isinstance(value, str)}
 _SPLITS = "split_seed*.npz"
 LONGEST_NAME = 255  # bytes of a name in every usual file system (POSIX NAME_MAX)
 _LONGEST_STEM = 200  # bytes of a name to which a number, an ending and the mark of an unfinished file are added
@@ -85,7 +70,7 @@ _LONGEST_STEM = 200  # bytes of a name to which a number, an ending and the mark
 def name_problem(name: str) -> str | None:
     """Return why a folder of the user's cannot have this name, None if it can.
 
-    What is refused is refused in every file system, whether or not this one tells `Split.npz` from `split.npz`.
+    Letter case is ignored, since some file systems do not tell `Split.npz` from `split.npz`.
     """
     known = name.casefold()
     if not name:
@@ -99,7 +84,7 @@ def name_problem(name: str) -> str | None:
     if len(name.encode()) > LONGEST_NAME:
         return f"it is longer than {LONGEST_NAME} bytes"
     if known in _OWN or fnmatch.fnmatchcase(known, _SPLITS):
-        return "that is the name of a file or folder of ours"
+        return "it is the name of a file or folder of this software"
     return None
 
 
@@ -113,9 +98,9 @@ def stem(name: str) -> str:
     return "_" + cut[1:] if cut.startswith(".") else cut or "_"
 
 
-def view_folder(dump_dir: Path, turn: int) -> Path:
-    """Return the folder of the features of all images in one of their other views, 1 to 7."""
-    return dump_dir / VIEWS / str(turn)
+def rotation_folder(dump_dir: Path, rotation: int) -> Path:
+    """Return the folder of the features of all images in a rotation, 1 to 7."""
+    return dump_dir / ROTATIONS / str(rotation)
 
 
 def split_path(dump_dir: Path, seed: int) -> Path:
@@ -128,17 +113,17 @@ def split_paths(dump_dir: Path) -> list[Path]:
     return sorted(dump_dir.glob(_SPLITS))
 
 
-def run_name(bits: int, loss: str, seed: int | None, views: int = 1) -> str:
+def run_name(bits: int, loss: str, seed: int | None, rotations: int = 1) -> str:
     """Return the usual name of a run's folder: K32, with what sets it apart from the paper's one run.
 
     Args:
         bits: Bits of a code.
         loss: Name of the method, as the flag `--loss` takes it.
         seed: Seed of the run if there are several, None for a single run.
-        views: Views of each training image.
+        rotations: Rotations of each training image.
     """
     parts = [loss] if loss != "mhcln" else []
-    parts += [f"views{views}"] if views > 1 else []
+    parts += [f"views{rotations}"] if rotations > 1 else []
     parts += [f"seed{seed}"] if seed is not None else []
     return "_".join([f"K{bits}", *parts])
 

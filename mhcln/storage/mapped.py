@@ -1,4 +1,4 @@
-"""Features that stay in their files: rows are read through a memory map when they are asked for."""
+"""Features that stay in their files: rows are read through a memory map when they are used."""
 
 import dataclasses
 import os
@@ -9,24 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mhcln.console import UserError
-from mhcln.storage.npz import AnyArray, map_arrays
-from mhcln.storage.zip_members import DamagedError
+from mhcln.storage.npz import AnyArray, DamagedError, map_arrays
 
 Floats = NDArray[np.float32]
 
 
 @dataclasses.dataclass(frozen=True)
 class MappedArray:
-    """An array `[n, d] float32` of a `.npz`, mapped while rows of it are copied and no longer.
+    """An array `[n, d] float32` of a `.npz`, mapped only while rows of it are copied.
 
     Pages of a map count as memory of the process until it is closed, even though the system may drop them.
 
     Attributes:
-        path: The file.
-        name: Name of the array.
-        state: What `state_of` said of the file before it was checked: it must not be replaced since.
-        rows: Number of rows.
-        width: Numbers of a row.
+        state: The `state_of` the file before it was checked: the file must not be replaced after that.
     """
 
     path: Path
@@ -37,11 +32,10 @@ class MappedArray:
 
     @classmethod
     def find(cls, path: Path, name: str, state: tuple[int, ...]) -> "MappedArray":
-        """Find an array of a file; arguments are the attributes.
+        """Find an array of a file, by its name.
 
         Raises:
             DamagedError: It is no stored array `[n, d] float32`.
-            UserError: The file was replaced since.
         """
         array = _mapped(path, name, state)
         if array is None or array.ndim != 2 or not array.shape[1] or array.dtype != np.float32:
@@ -52,7 +46,7 @@ class MappedArray:
         return cls(path, name, state, *array.shape)
 
     def read(self, rows: NDArray[np.int64]) -> Floats:
-        """Return a copy `[m, d]` of these rows; raises UserError if the file was replaced since it was checked."""
+        """Return a copy `[m, d]` of these rows; raises UserError if the file was replaced after its check."""
         array = _mapped(self.path, self.name, self.state)
         assert array is not None  # `find` found it
         # as bytes, since numbers in a .npz need not lie at multiples of their size
@@ -64,15 +58,15 @@ def _mapped(path: Path, name: str, state: tuple[int, ...]) -> AnyArray | None:
     try:
         with path.open("rb") as handle:
             if _state(os.fstat(handle.fileno())) == state:
-                return map_arrays(handle).get(name)
+                return map_arrays(handle, [name]).get(name)
     except FileNotFoundError:
         pass
     raise UserError(f"{path} was replaced while it was being read; run the command again")
 
 
 def state_of(path: Path) -> tuple[int, ...]:
-    """Return what tells whether a file was replaced or written to."""
-    return _state(path.stat())
+    """Return numbers that change if a file is replaced or written to; () if it is missing."""
+    return _state(path.stat()) if path.is_file() else ()
 
 
 def _state(found: os.stat_result) -> tuple[int, ...]:
@@ -80,13 +74,9 @@ def _state(found: os.stat_result) -> tuple[int, ...]:
 
 
 class MappedVectors:
-    """Vectors `[n, d] float32` of several files, one after another, of which rows are read as an array's are.
+    """Vectors `[n, d] float32` of several files, one after another.
 
     `vectors[10:20]` and `vectors[rows]` are arrays; `vectors[:]` is all of them.
-
-    Attributes:
-        shape: `(n, d)`.
-        dtype: float32.
     """
 
     dtype = np.dtype(np.float32)

@@ -1,18 +1,15 @@
 """The content of `results.json`: every metric of an evaluation, and the set-up that produced it."""
 
 import dataclasses
-import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mhcln.console import UserError
-from mhcln.storage import layout, source
+from mhcln.storage import layout
 from mhcln.storage.run_record import RunInputs, TrainConfig
-from mhcln.storage.source import Source
+from mhcln.storage.source import read_json_content, write_json_content
 
 Metrics = dict[str, float | int | None]
-Entry = dict[str, object]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +26,7 @@ class Cost:
     """What an image costs in one representation, and how well that retrieves.
 
     Attributes:
-        what: "features", "activations" or "codes".
+        what: "features", "signs" of the features, "activations" or "codes".
         stored: What is stored of an image, such as "2048 floats".
         bytes_per_image: Its size.
         metrics: The metrics that vectors and codes share, by name.
@@ -47,7 +44,7 @@ class Results:
 
     Attributes:
         run: Name of the run's folder.
-        stamp: What must stand beside the metrics if the split leaks into the test images; None if it does not.
+        stamp: The warning shown beside the metrics if the split leaks into the test images; None if it does not.
         k: The cut-off.
         archive: Which images were searched: "test", "train", "all" or "database".
         queries: Number of test images.
@@ -60,16 +57,15 @@ class Results:
         per_class: Published mAP@k of the queries of each class.
         confused_pairs: The classes that are most often taken for each other.
         inputs: The data that the run was trained on.
-        config: How it was trained; None if nothing says it.
-        bits: Bits of a code.
-        training_seconds: How long training took; None, as the next two, if nothing says it.
+        config: How it was trained; None if it is not known, as the next four.
+        iterations_done: Iterations that were run, if training ended before those of the configuration.
+        training_seconds: How long training took.
         device: Where it was trained.
         tensorflow: By which version.
         codes_sha256: SHA-256 of the codes that were evaluated.
         search_seconds: How long the evaluation took.
         definitions: The meaning of each key.
-        costs: Features, activations and codes side by side, as far as they are there.
-        iterations_done: Iterations that were run, if `trainer.py --finish` ended the run; None otherwise.
+        costs: The same metrics of the features, of their signs, of the activations and of the codes.
     """
 
     run: str
@@ -88,6 +84,7 @@ class Results:
     inputs: RunInputs
     config: TrainConfig | None
     bits: int
+    iterations_done: int | None
     training_seconds: float | None
     device: str | None
     tensorflow: str | None
@@ -95,9 +92,8 @@ class Results:
     search_seconds: float
     definitions: dict[str, str]
     costs: list[Cost]
-    iterations_done: int | None = None
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, Any]:
         """Return the flat keys of `results.json`, in the order of the fields."""
         costs = [
             {"what": cost.what, "stored": cost.stored, "bytes_per_image": cost.bytes_per_image, **cost.metrics}
@@ -110,56 +106,17 @@ class Results:
             "config": vars(self.config) if self.config else dict.fromkeys(vars(TrainConfig())),
             "costs": {"costs": costs},
         }
-        content: dict[str, object] = {}
+        content: dict[str, Any] = {}
         for name, value in vars(self).items():
             content |= flattened.get(name, {name: value})
         return content
 
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any], path: Path) -> "Results":
-        """Take apart the flat keys of `results.json`; raises UserError if one is missing."""
-        made = Source(path, layout.EVALUATE)
-        flat = {field.name for field in dataclasses.fields(cls)} - {"metrics", "inputs", "config"}
-        missing = sorted(flat - content.keys() - {"iterations_done"})  # which earlier versions did not write
-        if missing:
-            raise UserError(f"{path} does not say {missing[0]!r}; make it again with {layout.EVALUATE}")
-        types = {**typing.get_type_hints(cls), "confused_pairs": list[Entry], "costs": list[Entry]}
-        flat &= content.keys()
-        for name in sorted(flat):
-            made.require_type(name, content[name], types[name])
-        setup = vars(RunInputs()).keys() | vars(TrainConfig()).keys()
-        values = {
-            **{name: content[name] for name in flat},
-            "metrics": _metrics(made, {name: value for name, value in content.items() if name not in flat | setup}),
-            "confused_pairs": [made.parse(ConfusedPair, pair) for pair in content["confused_pairs"]],
-            "costs": [_cost(made, entry) for entry in content["costs"]],
-            "inputs": made.parse(RunInputs, content),
-            "config": made.parse(TrainConfig, content) if content.get("loss") is not None else None,
-        }
-        return cls(**values)
-
-
-def _cost(made: Source, entry: Entry) -> Cost:
-    stated: Entry = {name: entry[name] for name in ("what", "stored", "bytes_per_image") if name in entry}
-    metrics = {name: value for name, value in entry.items() if name not in stated}
-    return made.parse(Cost, {**stated, "metrics": _metrics(made, metrics)})
-
-
-def _metrics(made: Source, values: Entry) -> Metrics:
-    made.require_type("a metric", values, Metrics)
-    return typing.cast(Metrics, values)
-
 
 def write_results(run_dir: Path, results: Results) -> None:
     """Write `results.json`."""
-    source.write_json_content(run_dir / layout.RESULTS, results.to_json())
+    write_json_content(run_dir / layout.RESULTS, results.to_json())
 
 
-def read_results(run_dir: Path) -> Results:
-    """Read `results.json`.
-
-    Raises:
-        UserError: The file is missing or damaged.
-    """
-    path = run_dir / layout.RESULTS
-    return Results.from_json(source.read_json_content(path, layout.EVALUATE), path)
+def read_results(run_dir: Path) -> dict[str, Any]:
+    """Read the keys of `results.json`, which must not have changed since they were written."""
+    return read_json_content(run_dir / layout.RESULTS, layout.EVALUATE)

@@ -1,33 +1,32 @@
-"""Run folders: whether a folder holds a run, which run is meant, and what a finished run left there."""
+"""Run folders: whether a folder holds a run, which run is meant, and the files of a finished run."""
 
 import csv
 import dataclasses
 import hashlib
 import io
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from mhcln.console import UserError
-from mhcln.storage import formats, layout, source
+from mhcln.storage import layout
+from mhcln.storage.coded_images import CodedImages, read_codes
 from mhcln.storage.files import sha256_of
-from mhcln.storage.formats import Codes
 from mhcln.storage.run_record import Outcome, RunInputs, RunRecord, TrainConfig
-from mhcln.storage.source import shortened
+from mhcln.storage.source import Source, read_json_content, shortened, write_json_content
+
+FORMAT = 2  # of run.json; 1 had the keys of all parts side by side
 
 
 def write_record(run_dir: Path, record: RunRecord) -> None:
     """Write `run.json`."""
-    source.write_json_content(run_dir / layout.RUN, record.to_json())
+    write_json_content(run_dir / layout.RUN, dataclasses.asdict(record), FORMAT)
 
 
 def read_record(run_dir: Path) -> RunRecord:
-    """Read `run.json`.
-
-    Raises:
-        UserError: The file is missing or damaged.
-    """
-    path = run_dir / layout.RUN
-    return RunRecord.from_json(source.read_json_content(path, layout.retrain(run_dir)), path)
+    """Read `run.json`."""
+    source = Source(run_dir / layout.RUN, layout.retrain(run_dir))
+    return source.parse(RunRecord, read_json_content(source.path, source.made_by, number=FORMAT))
 
 
 def finish(run_dir: Path, record: RunRecord, outcome: Outcome) -> None:
@@ -37,7 +36,9 @@ def finish(run_dir: Path, record: RunRecord, outcome: Outcome) -> None:
 
 
 def find_finished(run_dir: Path, record: RunRecord, open_ended: bool = False) -> Outcome | None:
-    """Return what the very run that `record` describes came to, if `run_dir` holds it finished and undamaged.
+    """Return the outcome of the run that `record` describes, if `run_dir` holds it finished and undamaged.
+
+    A folder that holds another run, or files that are not the run's, is refused.
 
     Args:
         run_dir: The run's folder.
@@ -45,10 +46,7 @@ def find_finished(run_dir: Path, record: RunRecord, open_ended: bool = False) ->
         open_ended: Whether a run of fewer iterations is one that has not been trained to the end.
 
     Returns:
-        None if nothing is there, or what is there is not trained to the end.
-
-    Raises:
-        UserError: It holds another run (the message names what differs), or files that are not the run's.
+        None if there is no run, or it is not trained to the end.
     """
     if not (run_dir / layout.RUN).exists():
         unknown = [name for name in layout.TRAINED if (run_dir / name).exists()]
@@ -70,14 +68,26 @@ def find_finished(run_dir: Path, record: RunRecord, open_ended: bool = False) ->
     if differing:
         what = ", ".join(f"{name} {shortened(old[name])} there, {shortened(new[name])} now" for name in differing)
         raise UserError(f"{run_dir} holds another run ({what}); choose another --run_name, or delete the folder")
-    if found.outcome is None:
-        return None
-    for name, digest in found.outcome.files.items():
-        if not (run_dir / name).is_file() or sha256_of(run_dir / name) != digest:
-            raise UserError(
-                f"{run_dir / name} is missing or was changed after training; delete {run_dir} and train again"
-            )
+    if found.outcome:
+        for name in found.outcome.files:
+            _require_recorded(run_dir / name, found.outcome.files)
     return found.outcome
+
+
+def _require_recorded(path: Path, files: Mapping[str, str], digest: str | None = None) -> None:
+    """Require that a file of a run has the SHA-256 that `run.json` records, if it records one.
+
+    Args:
+        path: The file.
+        files: SHA-256 of each file, as `run.json` has them.
+        digest: SHA-256 of the file, if it was computed already.
+    """
+    recorded = files.get(path.name)
+    if recorded and digest is None and path.is_file():
+        digest = sha256_of(path)
+    if recorded and digest != recorded:
+        again = layout.retrain(path.parent)
+        raise UserError(f"{path} is missing or does not match its SHA-256 in run.json; make it again with {again}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +104,7 @@ class Run:
     """
 
     folder: Path
-    codes: Codes
+    codes: CodedImages
     codes_sha256: str
     inputs: RunInputs
     config: TrainConfig | None = None
@@ -106,35 +116,16 @@ class Run:
         return self.outcome.files if self.outcome else {}
 
     def checked(self, name: str) -> Path | None:
-        """Return the path of a file of the run, None if there is none.
-
-        Raises:
-            UserError: It is not the file that the trainer wrote.
-        """
+        """Return the path of a file of the run, None if there is none; it must be the file that the trainer wrote."""
         path = self.folder / name
         if not path.is_file():
             return None
-        self._require(name, sha256_of(path))
+        _require_recorded(path, self.files)
         return path
 
-    def content_of(self, name: str) -> bytes | None:
-        """Return the content of a small file of the run, None if there is none; raises UserError as `checked`."""
-        path = self.folder / name
-        if not path.is_file():
-            return None
-        content = path.read_bytes()
-        self._require(name, hashlib.sha256(content).hexdigest())
-        return content
-
-    def _require(self, name: str, found: str) -> None:
-        if self.files.get(name) not in (None, found):
-            path = self.folder / name
-            again = layout.retrain(self.folder)
-            raise UserError(f"{path} is not the one that run.json tells of; make it again with {again}")
-
     @property
-    def stamp(self) -> str | None:
-        """What must stand beside the metrics if the split leaks into the test images; None if it does not."""
+    def leak_warning(self) -> str | None:
+        """The warning beside the metrics if training images are among the test images; None if none is."""
         inputs, tested, parts = self.inputs, self.codes.split.count("test"), []
         if inputs.contaminated:
             parts.append(
@@ -147,60 +138,41 @@ class Run:
 
 
 def read_run(run_dir: Path) -> Run:
-    """Read a finished run.
-
-    Raises:
-        UserError: Its files are damaged or do not belong together, or it is not trained to the end.
-    """
+    """Read a finished run, whose files must belong together."""
     digest = hashlib.sha256()
-    codes = formats.read_codes(run_dir, digest)
+    codes = read_codes(run_dir, digest)
     codes_sha256 = digest.hexdigest()
     if not (run_dir / layout.RUN).is_file():
-        return Run(run_dir, codes, codes_sha256, RunInputs())
+        known = codes.dataset or None, codes.images_dir or None, codes.extractor or None
+        return Run(run_dir, codes, codes_sha256, RunInputs(*known))
     record = read_record(run_dir)
     if record.outcome is None:
         raise UserError(f"{run_dir} is not trained to the end; go on with {layout.TRAIN}")
-    if record.config.bits != codes.bits:
-        raise UserError(
-            f"{run_dir / layout.CODES} has codes of {codes.bits} bits, run.json tells of {record.config.bits}; "
-            f"make them again with {layout.retrain(run_dir)}"
-        )
-    if record.outcome.files.get(layout.CODES, codes_sha256) != codes_sha256:
-        raise UserError(
-            f"{run_dir / layout.CODES} is not the one that run.json tells of; "
-            f"make it again with {layout.retrain(run_dir)}"
-        )
+    _require_recorded(run_dir / layout.CODES, record.outcome.files, codes_sha256)
     return Run(run_dir, codes, codes_sha256, record.inputs, record.config, record.outcome)
 
 
 def read_history(run: Run) -> dict[str, list[float]]:
-    """Read the columns of `history.csv`, NaN for an empty cell; empty if there is no history.
-
-    Raises:
-        UserError: The file is damaged, or is not the one that the trainer wrote.
-    """
-    content = run.content_of(layout.HISTORY)
-    if content is None:
+    """Read the columns of `history.csv`, NaN for an empty cell; empty if there is no history."""
+    path = run.folder / layout.HISTORY
+    if not path.is_file():
         return {}
+    content = path.read_bytes()
+    _require_recorded(path, run.files, hashlib.sha256(content).hexdigest())
     try:
         head, *lines = csv.reader(io.StringIO(content.decode()))
         return {name: [float(line[column] or math.nan) for line in lines] for column, name in enumerate(head)}
     except (ValueError, IndexError, csv.Error) as error:
-        path = run.folder / layout.HISTORY
         raise UserError(f"{path} is damaged ({error}); make it again with {layout.retrain(run.folder)}") from error
 
 
 def is_unfinished(run_dir: Path) -> bool:
-    """Return whether a run folder itself says that its training has not ended."""
+    """Return whether a run folder holds an unfinished training."""
     return (run_dir / layout.RUN).is_file() and read_record(run_dir).outcome is None
 
 
 def choose_run(dump_dir: Path, run_name: str | None) -> Path:
-    """Return the run folder to evaluate: the named one, or the only one.
-
-    Raises:
-        UserError: There is none, or there are several and none is named.
-    """
+    """Return the run folder to evaluate: the named one, or the only one."""
     folders = layout.run_folders(dump_dir)
     names = ", ".join(folder.name for folder in folders)
     if run_name is not None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from mhcln.console import UserError
 from mhcln.storage.files import replacing
 
-JSON_BYTES = 64 * 2**20
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four full-width
 _SEPARATORS = ',;\t\r\n"'
 
@@ -65,9 +64,6 @@ def read_json(path: Path, made_by: str, digest: "hashlib._Hash | None" = None) -
         path: The file.
         made_by: The command that makes the file, for the messages.
         digest: If given, the bytes of the file that is read are added to it.
-
-    Raises:
-        UserError: The file is missing or damaged, or was changed by hand.
     """
     value = parse_json(path, made_by, digest)
     checksum = value.pop("checksum", None)
@@ -77,15 +73,9 @@ def read_json(path: Path, made_by: str, digest: "hashlib._Hash | None" = None) -
 
 
 def parse_json(path: Path, made_by: str, digest: "hashlib._Hash | None" = None) -> dict[str, object]:
-    """Read a JSON object that people write by hand, and which so has no checksum; arguments as those of `read_json`.
-
-    Raises:
-        UserError: The file is missing, or does not hold a JSON object.
-    """
+    """Read a JSON object that people write by hand, and which so has no checksum; arguments as those of `read_json`."""
     if not path.is_file():
         raise UserError(f"{path} is missing; make it with {made_by}")
-    if path.stat().st_size > JSON_BYTES:
-        raise UserError(f"{path} is larger than {JSON_BYTES} bytes; make it again with {made_by}")
     content = path.read_bytes()
     if digest is not None:
         digest.update(content)

@@ -1,25 +1,34 @@
-"""The vectors that the codes of a run stand for: features and activations, in the order of the codes."""
+"""The vectors behind the codes of a run: features and activations, in the order of the codes."""
 
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mhcln.storage import formats, layout
-from mhcln.storage.features import file_of
-from mhcln.storage.features_file import read_file
-from mhcln.storage.formats import Codes
+from mhcln.storage import layout
+from mhcln.storage.coded_images import CodedImages
+from mhcln.storage.features import file_of, read_file
+from mhcln.storage.files import read_npz
 from mhcln.storage.runs import Run
+from mhcln.storage.source import write_npz_content
+
+Floats = NDArray[np.float32]
 
 
 class UnavailableError(Exception):
     """Why there are no vectors to the codes."""
 
 
-def features_of(run: Run) -> NDArray[np.float32]:
-    """Read the features `[n, d]` of the codes' images, in their order; raises UnavailableError if there are none.
+def write_activations(run_dir: Path, activations: Floats, paths: list[str]) -> None:
+    """Write `activations.npz` of a training run: activations `[n, K]` between 0 and 1, and the path of each image."""
+    write_npz_content(run_dir / layout.ACTIVATIONS, activations=activations, paths=paths)
 
-    Those in shards are left where they are: all of them may be more than there is memory.
+
+def features_of(run: Run) -> Floats:
+    """Read the features `[n, d]` of the codes' images, in their order. Those in shards are too many to be compared.
+
+    Raises:
+        UnavailableError: There are none.
     """
     path = file_of(run.folder.parent)
     if not path.is_file():
@@ -30,26 +39,26 @@ def features_of(run: Run) -> NDArray[np.float32]:
     features = read_file(path)
     if recorded is not None and recorded != features.sha256:
         raise UnavailableError(f"{path} has changed since the training")
-    return _in_order_of(run.codes, features.vectors[:], features.images.paths, path)
+    return _in_order_of(run.codes, features.vectors[:], list(features.images.paths), path)
 
 
-def activations_of(run: Run) -> NDArray[np.float32]:
+def activations_of(run: Run) -> Floats:
     """Read the activations `[n, K]` of the codes' images, in their order.
 
     Raises:
         UnavailableError: There are none.
-        UserError: The file is damaged, or not the one that the trainer wrote.
     """
     path = run.checked(layout.ACTIVATIONS)
     if path is None:
         raise UnavailableError(f"{run.folder / layout.ACTIVATIONS} is not there")
-    stored = formats.read_activations(run.folder, run.codes.bits)
-    if stored is None:
+    arrays = read_npz(path, layout.retrain(run.folder), ["activations", "paths"])
+    found, paths = (arrays.get(name, np.empty(0)) for name in ("activations", "paths"))
+    if found.shape != (len(paths), run.codes.bits) or found.dtype != np.float32 or paths.dtype.kind != "U":
         raise UnavailableError(f"{path} does not hold {run.codes.bits} float32 for each of its paths")
-    return _in_order_of(run.codes, stored.activations, stored.paths, path)
+    return _in_order_of(run.codes, found, paths.tolist(), path)
 
 
-def _in_order_of(codes: Codes, vectors: NDArray[np.float32], paths: list[str], source: Path) -> NDArray[np.float32]:
+def _in_order_of(codes: CodedImages, vectors: Floats, paths: list[str], source: Path) -> Floats:
     if paths == codes.paths:
         return vectors
     row_of = {path: row for row, path in enumerate(paths)}

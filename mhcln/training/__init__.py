@@ -1,14 +1,15 @@
 """Training: feature vectors `[n, d]` and their labels go in, a trained hashing network comes out.
 
-Nothing here knows about flags, and the only files are the checkpoints of an unfinished run.
+Flags appear only in messages. The only files are the checkpoints of an unfinished run, and `model.keras` of a finished
+one.
 
 - `methods/`: what each `--loss` means, one file a method: sampler, network, loss and optimiser that belong together.
 - `samplers`: which images make a batch.
 - `draws`: random numbers that are the same on every device.
 - `networks`: the layers of the hashing networks.
-- `network_file`: a hashing network out of `model.keras`.
-- `class_codes`: the fixed codes of classes that OrthoHash draws the images' codes towards.
+- `class_codes`: fixed codes of classes, towards which some methods draw the codes of images.
 - `learner`: many iterations in one compiled call, on the device.
 - `loop`: the training loop: history, checkpoints, signals, and warnings if learning goes wrong.
-- `validation`: mAP@20 of held-back images, the best network, early stopping.
+- `validation`: mAP@20 of validation images, the best network, early stopping.
+- `trained`: a trained network: read from `model.keras`, and applied to features.
 """

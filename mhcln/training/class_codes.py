@@ -1,4 +1,7 @@
-"""Binary codes for classes, as far from each other as possible: what OrthoHash draws the images' codes towards."""
+"""Fixed binary codes of classes, towards which the codes of their images are drawn.
+
+OrthoHash and SDH take `class_codes`, which are as far from each other as possible, CSQ and DPN `balanced_codes`.
+"""
 
 import math
 
@@ -28,12 +31,9 @@ def class_codes(classes: int, bits: int, seed: int) -> NDArray[np.int8]:
 
     Returns:
         `[classes, bits] int8` of -1 and 1.
-
-    Raises:
-        UserError: There are fewer codes of that length than classes.
     """
     if bits < 63 and 2**bits < classes:
-        raise UserError(f"{bits} bits make {2**bits} codes, too few for {classes} classes; take more HASH_BITS")
+        raise UserError(f"{bits} bits make {2**bits} codes, too few for {classes} classes; take more bits")
     rng = np.random.default_rng(seed)
     starts = [_improve(rng.choice(np.array([-1.0, 1.0]), (classes, bits))) for _ in range(RESTARTS)]
     return max(starts, key=_quality).astype(np.int8)
@@ -49,14 +49,11 @@ def balanced_codes(classes: int, bits: int, seed: int) -> NDArray[np.int8]:
 
     Returns:
         `[classes, bits] int8` of -1 and 1.
-
-    Raises:
-        UserError: There are fewer such codes than classes.
     """
     there = math.comb(bits, bits // 2)
     if there < classes:
         raise UserError(
-            f"{bits} bits make {there} codes with half of them set, too few for {classes} classes; take more HASH_BITS"
+            f"{bits} bits make {there} codes with half of them set, too few for {classes} classes; take more bits"
         )
     rng, drawn = np.random.default_rng(seed), dict[bytes, NDArray[np.int8]]()
     code = np.where(np.arange(bits) < bits // 2, 1, -1).astype(np.int8)

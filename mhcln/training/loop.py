@@ -1,8 +1,9 @@
-"""The training loop: calls of the learner, history, checkpoints, resuming, and noticing if learning goes wrong."""
+"""The training loop: calls of the learner, history, checkpoints, resuming, and warnings if learning goes wrong."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from mhcln.storage.checkpoints import Checkpoint, Progress
 from mhcln.training.learner import Learner
 from mhcln.training.validation import Validation
 
-CALL_SECONDS = 0.5  # how long one call of the learner should take, so that the bar moves and signals are handled
+CALL_SECONDS = 0.5  # of one call of the learner, so that the bar moves and signals are handled
 FIRST_CALL = 10  # iterations
 HISTORY_ROWS = 50
 HISTORY_LEAST = 100  # iterations
@@ -31,19 +32,16 @@ def history_every(iterations: int) -> int:
 def resume(
     learner: Learner, checkpoint: Checkpoint, console: Console, validation: Validation | None = None
 ) -> Progress:
-    """Put `learner` and `validation` where the checkpoint left off, and report it.
+    """Continue from the checkpoint, if there is one, and report it.
 
     Args:
         learner: A learner that has not started.
-        checkpoint: Where the checkpoint is, if there is one.
+        checkpoint: Where the checkpoint is.
         console: Where it is reported.
         validation: A validation that has not started, if there is one.
 
     Returns:
         The progress of the checkpoint; an empty one if there is no checkpoint.
-
-    Raises:
-        UserError: The checkpoint is damaged, is that of another configuration or does not fit the network.
     """
     found = checkpoint.load()
     if found is None:
@@ -73,19 +71,15 @@ def train(
     Ctrl-C and SIGTERM are raised as usual, once the iterations in progress are done and a checkpoint is saved.
 
     Args:
-        learner: What is trained, new or resumed.
-        progress: What the loop has gathered so far; history and seconds are added to it.
+        learner: The learner, new or resumed.
+        progress: History and time so far, to which the loop adds.
         iterations: Iterations when training is complete.
         console: Where the bar and warnings are shown.
         checkpoint: Where checkpoints are saved; None to train in memory.
-        validation: Held-back images, evaluated at each history row.
+        validation: Validation images, evaluated at each history row.
         name: Name of the run, shown before the bar.
-
-    Raises:
-        UserError: The loss is no longer finite; the last checkpoint before that is kept.
     """
-    monitor = DivergenceMonitor(learner, console, checkpoint is not None)
-    every = history_every(iterations)
+    every, warned = history_every(iterations), set[str]()
     pace, saved = FIRST_CALL, time.monotonic()
     with (
         deferred_signals() as arrived,
@@ -96,11 +90,17 @@ def train(
             row_due = min(iterations, (learner.iteration // every + 1) * every)
             count = min(pace, row_due - learner.iteration)
             loss = learner.advance(count)
-            monitor.check_loss(loss)
+            if not np.isfinite(loss):
+                kept = "; the last checkpoint before it is kept" if checkpoint else ""
+                why = learner.explain_divergence()
+                raise UserError(f"the loss is {loss} at iteration {learner.iteration}: {why}{kept}")
             if learner.iteration == row_due:
                 row = _history_row(learner, progress, validation)
                 progress.history.append(row)
-                monitor.check_row(dict(zip(columns(learner, validation), row, strict=True)))
+                for kind, line in _doubts(learner, dict(zip(columns(learner, validation), row, strict=True))):
+                    if kind not in warned:
+                        console.warn(line)
+                    warned.add(kind)
             took = time.monotonic() - began
             progress.seconds += took
             pace = int(min(max(count * CALL_SECONDS / max(took, 1e-9), 1), 10 * pace))
@@ -115,7 +115,7 @@ def train(
                 if checkpoint:
                     console.say(f"saved at iteration {learner.iteration}; the same command continues from there")
                 raise stop
-    if not progress.history or progress.history[-1][0] != learner.iteration:  # a run that is finished where it stands
+    if not progress.history or progress.history[-1][0] != learner.iteration:  # a run that is finished between two rows
         progress.history.append(_history_row(learner, progress, validation))
 
 
@@ -132,45 +132,18 @@ def _history_row(learner: Learner, progress: Progress, validation: Validation | 
     return [*row, validation.evaluate(learner.method.network, iteration)] if validation else row
 
 
-class DivergenceMonitor:
-    """Notices learning that goes wrong: stops if the loss is not finite, warns once of each thing that looks stuck."""
-
-    def __init__(self, learner: Learner, console: Console, saves: bool) -> None:
-        """Watch a learner.
-
-        Args:
-            learner: What is trained.
-            console: Where warnings are shown.
-            saves: Whether there are checkpoints, for the message.
-        """
-        self._learner, self._console, self._saves = learner, console, saves
-        self._warned: set[str] = set()
-
-    def check_loss(self, value: float) -> None:
-        """Raise UserError if the loss of the last iteration is NaN or infinite."""
-        if not np.isfinite(value):
-            kept = "; the last checkpoint before it is kept" if self._saves else ""
-            why = self._learner.explain_divergence()
-            raise UserError(f"the loss is {value} at iteration {self._learner.iteration}: {why}{kept}")
-
-    def check_row(self, row: dict[str, float]) -> None:
-        """Warn if a history row shows codes that are all equal, or a triplet term that stays at its margin."""
-        iteration = int(row["iteration"])
-        if row["distinct_codes"] == 1:
-            self._warn(
-                "codes",
-                f"at iteration {iteration} all training images have the same code; are the features "
-                "all alike, or ITERS too small?",
-            )
-        margin = self._learner.method.triplet_margin
-        if margin is not None and row.get("active") == 1.0 and abs(row["triplet"] - margin) < 1e-3 * margin:
-            self._warn(
-                "margin",
-                f"up to iteration {iteration} the triplet term stays at the margin ALPHA={margin}: "
-                "the network does not tell the classes apart; do the features?",
-            )
-
-    def _warn(self, kind: str, line: str) -> None:
-        if kind not in self._warned:
-            self._warned.add(kind)
-            self._console.warn(line)
+def _doubts(learner: Learner, row: dict[str, float]) -> Iterator[tuple[str, str]]:
+    """Yield kind and text of each warning about a history row: equal codes, a triplet term that stays at its margin."""
+    iteration, margin = int(row["iteration"]), learner.method.triplet_margin
+    if row["distinct_codes"] == 1:
+        yield (
+            "codes",
+            f"at iteration {iteration} all training images have the same code; are all features equal, or are "
+            "there too few iterations?",
+        )
+    if margin is not None and row.get("active") == 1.0 and abs(row["triplet"] - margin) < 1e-3 * margin:
+        yield (
+            "margin",
+            f"up to iteration {iteration} the triplet term stays at the margin {margin}: the network does not separate "
+            "the classes; do the features?",
+        )

@@ -1,4 +1,7 @@
-"""The hashing networks: features in, K activations between 0 and 1 out. How they are trained is not known here."""
+"""The layers of the hashing networks: features in, K activations between 0 and 1 out.
+
+A saved network is built here again and given the saved weights, since an older Keras cannot load a newer one's layers.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,12 @@ HIDDEN = (1024, 512)
 SLOPE = 0.2
 # Chosen on splits 100 to 103 of UCMD, 32 bits: mAP@20 0.979 with one hidden layer of 512, 0.977 with 256, 0.969 with
 # none, 0.975 with 1024 and 512 (three splits); dropout of 0.5 instead gave 0.976.
-ORTHOHASH_HIDDEN = 512
+SHARED_HIDDEN = 512
 DROPOUT = 0.3
 NORM_MOMENTUM = 0.9  # the mean over about the last ten batches; 0.1 in the terms of PyTorch, its default
 
 
-def published_network(width: int, bits: int, seed: int, precision: str = "float32") -> keras.Model:
+def published_network(width: int, bits: int, seed: int = 0, precision: str = "float32") -> keras.Model:
     """Build the network of the paper: `width` features -> 1024 -> 512 -> `bits` sigmoid activations.
 
     Weights are uniform in ±sqrt(12 / (fan_in + fan_out)); biases start at 0 (tflib/ops/conv2d.py:54-83 of the
@@ -35,109 +38,100 @@ def published_network(width: int, bits: int, seed: int, precision: str = "float3
         A model that maps `[n, width] float32` to `[n, bits] float32`.
     """
     policy = _policy(precision)
-    inputs = keras.Input((width,), name="features", dtype="float32")
-    hidden = inputs
+    inputs = values = _features(width)
     for number, units in enumerate(HIDDEN):
-        hidden = _dense(units, f"hidden_{number + 1}", policy, (seed, number))(hidden)
-        hidden = keras.layers.LeakyReLU(negative_slope=SLOPE, name=f"leaky_{number + 1}", dtype=policy)(hidden)
-    logits = _dense(bits, "bits", policy, (seed, 2))(hidden)
-    outputs = keras.layers.Activation("sigmoid", name="activations", dtype="float32")(logits)
-    return keras.Model(inputs, outputs, name="mhcln")
+        values = _dense(units, f"hidden_{number + 1}", policy, (seed, number))(values)
+        values = keras.layers.LeakyReLU(negative_slope=SLOPE, name=f"leaky_{number + 1}", dtype=policy)(values)
+    values = _dense(bits, "bits", policy, (seed, len(HIDDEN)))(values)
+    return keras.Model(inputs, _activations(values), name="mhcln")
 
 
-def orthohash_network(width: int, bits: int, seed: int, precision: str = "float32") -> tuple[keras.Model, keras.Model]:
-    """Build the network of the `orthohash` method: `width` features -> 512 -> `bits`, batch norm before the sign.
+def shared_network(width: int, bits: int, seed: int = 0, precision: str = "float32") -> keras.Model:
+    """Build the network of OrthoHash and of seven other methods: `width` features -> 512 -> `bits` -> batch norm.
 
-    Batch norm centres each bit, so that it is set for about half of the images (Hoe et al., NeurIPS 2021). Dropout is
-    a mask that the network to train is given, since Keras's layer has a state of its own and draws other masks with
-    XLA than without.
+    Batch norm centres each bit, so that it is set for about half of the images (Hoe et al., NeurIPS 2021). The network
+    ends in a sigmoid, so that a bit is an activation above 0.5. Arguments and result are as in `published_network`;
+    batch norm always computes in float32.
+    """
+    policy = _policy(precision)
+    inputs = _features(width)
+    values = _dense(SHARED_HIDDEN, "hidden", policy, (seed, 0))(inputs)
+    values = keras.layers.LeakyReLU(negative_slope=SLOPE, name="leaky", dtype=policy)(values)
+    values = _dense(bits, "bits", policy, (seed, 1))(values)
+    values = keras.layers.BatchNormalization(momentum=NORM_MOMENTUM, name="centre", dtype="float32")(values)
+    return keras.Model(inputs, _activations(values), name="orthohash")
+
+
+def masked_network(network: keras.Model) -> keras.Model:
+    """Return a `shared_network` as it is trained: with dropout, and its outputs before the sigmoid.
+
+    The layers are shared with `network`. Dropout is a mask `[n, 512]`, the second input, that multiplies the hidden
+    layer: Keras's own layer has a state, and draws other masks with XLA than without.
+    """
+    hidden = network.get_layer("leaky").output
+    mask = keras.Input((SHARED_HIDDEN,), name="mask", dtype=hidden.dtype)
+    values = keras.layers.Multiply(name="dropout", dtype=network.get_layer("leaky").dtype_policy)([hidden, mask])
+    for name in ("bits", "centre"):
+        values = network.get_layer(name)(values)
+    return keras.Model([network.input, mask], values, name="orthohash_outputs")
+
+
+def linear_network(width: int, bits: int) -> keras.Model:
+    """Build the network whose activations are the sigmoids of `features @ kernel + bias`, `[d, K]` and `[K]`."""
+    inputs = _features(width)
+    values = keras.layers.Dense(bits, kernel_initializer="zeros", name="bits", dtype="float32")(inputs)
+    return keras.Model(inputs, _activations(values), name="linear")
+
+
+def threshold_network(width: int, _bits: int) -> keras.Model:
+    """Build the network whose activations are the sigmoids of the features after `centring`, a bit each."""
+    inputs = _features(width)
+    return keras.Model(inputs, _activations(_centre()(inputs)), name="thresholds")
+
+
+def kernel_network(width: int, bits: int, anchors: int, root: bool) -> keras.Model:
+    """Build the network of the `sdh` method.
 
     Args:
         width: Floats of a feature vector.
         bits: Bits of a code.
-        seed: Seed of the initial weights.
-        precision: As in `published_network`; batch norm always computes in float32.
-
-    Returns:
-        The network to save, which ends in a sigmoid, so that a bit is again an activation above 0.5; and the network
-        to train, which shares its layers, multiplies the hidden layer by a mask `[n, 512]`, its second input, and ends
-        before the sigmoid.
-    """
-    policy = _policy(precision)
-    inputs = keras.Input((width,), name="features", dtype="float32")
-    hidden = _dense(ORTHOHASH_HIDDEN, "hidden", policy, (seed, 0))(inputs)
-    hidden = keras.layers.LeakyReLU(negative_slope=SLOPE, name="leaky", dtype=policy)(hidden)
-    mask = keras.Input((ORTHOHASH_HIDDEN,), name="mask", dtype=hidden.dtype)
-    dropped = keras.layers.Multiply(name="dropout", dtype=policy)([hidden, mask])
-    to_bits = _dense(bits, "bits", policy, (seed, 1))
-    centre = keras.layers.BatchNormalization(momentum=NORM_MOMENTUM, name="centre", dtype="float32")
-    to_activations = keras.layers.Activation("sigmoid", name="activations", dtype="float32")
-    network = keras.Model(inputs, to_activations(centre(to_bits(hidden))), name="orthohash")
-    return network, keras.Model([inputs, mask], centre(to_bits(dropped)), name="orthohash_outputs")
-
-
-def linear_network(kernel: NDArray[np.float64], bias: NDArray[np.float64]) -> keras.Model:
-    """Build the network whose activations are the sigmoids of `features @ kernel + bias`, `[d, K]` and `[K]`."""
-    width, bits = kernel.shape
-    inputs = keras.Input((width,), name="features", dtype="float32")
-    to_bits = keras.layers.Dense(bits, kernel_initializer="zeros", name="bits", dtype="float32")
-    to_activations = keras.layers.Activation("sigmoid", name="activations", dtype="float32")
-    network = keras.Model(inputs, to_activations(to_bits(inputs)), name="linear")
-    network.set_weights([kernel.astype(np.float32), bias.astype(np.float32)])
-    return network
-
-
-def threshold_network(thresholds: NDArray[np.float32], scale: float) -> keras.Model:
-    """Build the network whose activations are the sigmoids of `scale * (features - thresholds)`, `[d]`."""
-    inputs = keras.Input(thresholds.shape, name="features", dtype="float32")
-    centre = _centring(thresholds, scale)
-    to_activations = keras.layers.Activation("sigmoid", name="activations", dtype="float32")
-    return keras.Model(inputs, to_activations(centre(inputs)), name="thresholds")
-
-
-def kernel_network(
-    mean: NDArray[np.float64],
-    anchors: NDArray[np.float64],
-    spread: float,
-    coefficients: NDArray[np.float64],
-    root: bool,
-) -> keras.Model:
-    """Build the network of the `sdh` method, of Keras's own layers only, so that any Keras 3 opens it.
-
-    Args:
-        mean: `[d]`, what is taken off the features, or off their square roots.
-        anchors: `[m, d]`, of length 1.
-        spread: Squared distance from an anchor over which its kernel falls to 1 / e.
-        coefficients: `[m, K]`, what the kernels are multiplied by.
+        anchors: Number m of anchors.
         root: Whether the square roots of the features are taken; features below 0 then count as 0.
 
     Returns:
         Features `[n, d]`, centred, of length 1 -> kernels of the anchors `[n, m]` -> K activations.
     """
-    values = inputs = keras.Input(mean.shape, name="features", dtype="float32")
+    inputs = values = _features(width)
     if root:
         values = keras.layers.LeakyReLU(negative_slope=0.0, name="positive", dtype="float32")(values)
         values = keras.ops.sqrt(values)
-    values = _centring(mean, 1.0)(values)
+    values = _centre()(values)
     values = keras.layers.UnitNormalization(name="unit", dtype="float32")(values)
-    # exp(-d² / spread) with d² = 2 - 2 cosine
-    to_kernels = keras.layers.Dense(
-        len(anchors), activation="exponential", kernel_initializer="zeros", name="kernels", dtype="float32"
-    )
-    to_bits = keras.layers.Dense(coefficients.shape[1], kernel_initializer="zeros", name="bits", dtype="float32")
-    to_activations = keras.layers.Activation("sigmoid", name="activations", dtype="float32")
-    network = keras.Model(inputs, to_activations(to_bits(to_kernels(values))), name="sdh")
-    to_kernels.set_weights([anchors.T * (2 / spread), np.full(len(anchors), -2 / spread)])
-    to_bits.set_weights([coefficients, np.zeros(coefficients.shape[1])])
-    return network
+    values = keras.layers.Dense(
+        anchors, activation="exponential", kernel_initializer="zeros", name="kernels", dtype="float32"
+    )(values)
+    values = keras.layers.Dense(bits, kernel_initializer="zeros", name="bits", dtype="float32")(values)
+    return keras.Model(inputs, _activations(values), name="sdh")
 
 
-def _centring(mean: NDArray[Any], scale: float) -> keras.layers.Layer:
-    """Return a batch norm of fixed statistics: `scale * (values - mean)`, without rounding if scale is a power of 2."""
-    layer = keras.layers.BatchNormalization(epsilon=0.0, name="centre", dtype="float32")
-    layer.build((None, len(mean)))
-    layer.set_weights([np.full(len(mean), scale), np.zeros(len(mean)), mean, np.ones(len(mean))])
-    return layer
+def centring(mean: NDArray[Any], scale: float) -> list[NDArray[Any]]:
+    """Return the weights of the layer `centre` of the two networks above for `scale * (values - mean)`.
+
+    The layer is a batch norm of fixed statistics, which does not round if `scale` is a power of 2.
+    """
+    return [np.full(len(mean), scale), np.zeros(len(mean)), mean, np.ones(len(mean))]
+
+
+def _features(width: int) -> Any:  # noqa: ANN401, Keras has no types
+    return keras.Input((width,), name="features", dtype="float32")
+
+
+def _activations(values: Any) -> Any:  # noqa: ANN401, Keras has no types
+    return keras.layers.Activation("sigmoid", name="activations", dtype="float32")(values)
+
+
+def _centre() -> keras.layers.Layer:
+    return keras.layers.BatchNormalization(epsilon=0.0, name="centre", dtype="float32")
 
 
 def _policy(precision: str) -> str:

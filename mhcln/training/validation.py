@@ -1,4 +1,4 @@
-"""Validation while training: mAP@20 of held-back images, the best network so far, and when to stop early."""
+"""Validation while training: mAP@20 of the validation images, the best network so far, and when to stop early."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from mhcln.evaluation.metrics import average_precision
 from mhcln.hamming.index import Index
 from mhcln.quiet_tensorflow import keras
 from mhcln.storage.npz import AnyArray
-from mhcln.training.learner import encode
+from mhcln.training.trained import encode
 
-K = 20  # neighbours of each query, as in the published evaluation; fewer if fewer images are held back
+K = 20  # neighbours of each query, as in the published evaluation; fewer if there are fewer images
 
 
 def mean_average_precision(codes: NDArray[np.uint8], labels: NDArray[np.int32]) -> float:
     """Return the published mAP@20 of packed codes `[n, b]`, each a query against all others; 0 for fewer than two."""
     if len(codes) < 2:
         return 0.0
-    rows, _ = Index(codes).search(codes, min(K, len(codes) - 1), exclude=np.arange(len(codes)))
+    rows = Index(codes).search(codes, K, exclude=np.arange(len(codes))).rows
     return float(average_precision(labels[rows] == labels[:, None]).mean())
 
 
 @dataclasses.dataclass
 class Validation:
-    """The held-back images, and the weights that did best on them.
+    """The validation images, and the weights that did best on them.
 
     Attributes:
         vectors: `[v, d] float32`, features of the images.

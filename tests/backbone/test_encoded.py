@@ -5,12 +5,11 @@ import io
 import numpy as np
 import pytest
 from factories import draw_images
-from graphs import random_jpeg
+from graphs import opened, random_jpeg
 from PIL import Image
 
 from mhcln.backbone.backbone import open_backbone
-from mhcln.backbone.describe import describe
-from mhcln.backbone.encoded import features_of_encoded
+from mhcln.backbone.batches import extract
 from mhcln.backbone.recipe import BackboneOptions
 from mhcln.console import Quiet
 from mhcln.quiet_tensorflow import tf
@@ -18,14 +17,14 @@ from mhcln.quiet_tensorflow import tf
 
 def encoded_way(backbone, contents: list[bytes]) -> np.ndarray:
     spec = tf.TensorSpec([None], tf.string)
-    graph = tf.function(lambda images: features_of_encoded(backbone, images), input_signature=[spec], autograph=False)
+    graph = tf.function(backbone.features_of_encoded, input_signature=[spec], autograph=False)
     return graph(tf.constant(contents)).numpy()
 
 
 def assert_same(backbone, paths) -> None:
     found = encoded_way(backbone, [path.read_bytes() for path in paths])
-    wanted, problems = describe(paths, backbone, Quiet())
-    assert not problems
+    wanted, infos = extract(paths, backbone, Quiet())
+    assert not any(info.error for info in infos)
     np.testing.assert_array_equal(found, wanted)
 
 
@@ -46,15 +45,15 @@ def test_a_png_has_the_features_of_the_pipeline_in_every_mode(backbone, tmp_path
 
 
 @pytest.mark.parametrize(
-    "options", [{"views": 8}, {"layers": ("mixed", "mixed_10")}, {"precision": "bfloat16"}, {"precision": "tf32"}]
+    "options", [{"rotations": 8}, {"layers": ("mixed", "mixed_10")}, {"precision": "bfloat16"}, {"precision": "tf32"}]
 )
-def test_views_layers_and_precisions_are_those_of_the_pipeline(model_dir, tmp_path, options):
-    backbone = open_backbone(BackboneOptions(model_dir, **options), Quiet())
-    assert_same(backbone, [path for path in draw_images(tmp_path, 4) if path.suffix != ".tif"])
+def test_rotations_layers_and_precisions_are_those_of_the_pipeline(model_dir, tmp_path, options):
+    paths = [path for path in draw_images(tmp_path, 4) if path.suffix != ".tif"]
+    assert_same(opened(model_dir, **options), paths)
 
 
 def test_keras_backbone_is_that_of_the_pipeline(tmp_path):
-    backbone = open_backbone(BackboneOptions(random_seed=1), Quiet())
+    backbone = open_backbone(BackboneOptions(random_seed=1))
     assert_same(backbone, draw_images(tmp_path, 1))
 
 

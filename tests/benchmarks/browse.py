@@ -20,11 +20,13 @@ from playwright.sync_api import sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mhcln.hamming.codes import binarise, pack
-from mhcln.hamming.ordered import OrderedIndex, lay_out, quantise
+from mhcln.console import Quiet
+from mhcln.hamming.index import Index
+from mhcln.pipeline.additions import coded
+from mhcln.pipeline.opened_run import index_of
 from mhcln.reporting.browse import BrowsePage, render
-from mhcln.storage.archive import Archive, ArchivePart
-from mhcln.storage.paths import PathTable
+from mhcln.storage.archive import Archive
+from mhcln.storage.image_table import ImageTable
 
 CLICK = """row => new Promise(done => {
   const start = performance.now();
@@ -34,20 +36,18 @@ CLICK = """row => new Promise(done => {
 })"""
 
 
-def made_up(n: int, bits: int) -> tuple[BrowsePage, OrderedIndex]:
+def made_up(n: int, bits: int) -> tuple[BrowsePage, Index]:
     rng = np.random.default_rng(0)
     labels = np.sort(rng.integers(45, size=n)).astype(np.int32)
     before_sigmoid = 8 * rng.normal(size=(45, bits))[labels] + rng.normal(size=(n, bits))
     activations = (1 / (1 + np.exp(-before_sigmoid))).astype(np.float32)
     paths = [f"class_{label:02}/scene_{row:06}.jpg" for row, label in enumerate(labels)]
     names = [f"class {label}" for label in range(45)]
-    codes, levels = pack(binarise(activations)), quantise(activations)
-    archive = Archive([ArchivePart(codes, labels, PathTable.of(paths), "/images", names)], bits)
-    index = OrderedIndex([lay_out(codes, levels)])
+    archive = Archive([coded(ImageTable(labels, paths, names, images_dir="/images"), activations)], bits)
     sheets = [f"sheet_{row:020}.jpg" for row in range(-(-n // 100))]
     scores = dict.fromkeys(range(0, n, 3), 0.5)
     lonlat = rng.random((n, 2)) * [4, 3] + [7, 46]
-    return BrowsePage("Made up", archive, [levels], sheets, scores, "AP@20", lonlat), index
+    return BrowsePage("Made up", archive, sheets, scores, "AP@20", lonlat), index_of(archive, Quiet())
 
 
 def main() -> None:
@@ -72,8 +72,9 @@ def main() -> None:
         for row in np.random.default_rng(1).integers(min(200, flags.images), size=flags.searches).tolist():
             clicks.append(page.evaluate(CLICK, row))
             hits = page.eval_on_selector_all("#hits li", "all => all.map(e => [+e.dataset.row, +e.dataset.distance])")
-            found = index.search(index.point(row), 20)
-            same += hits == [*map(list, zip(found.rows.tolist(), found.distances.tolist(), strict=True))]
+            query = index.stored(row)
+            rows, distances, _ = index.search(query.codes, 20, query.levels)
+            same += hits == [*map(list, zip(rows[0].tolist(), distances[0].tolist(), strict=True))]
             page.evaluate("location.hash = ''")
             page.wait_for_selector("#overview:not([hidden])")
         searches = page.evaluate("performance.getEntriesByName('search').map(entry => entry.duration)")

@@ -1,11 +1,11 @@
 """What workers cost: python tests/benchmarks/cluster.py [--images=1000] [--rounds=3] [--workers=N].
 
-Both sides describe the same images on the same cores, round after round: N processes of one thread that are started by
-hand, each on a core of its own and on its share of the images; and one command with --workers=N. Seconds are those of
-the whole commands; those from the first batch on, since a cluster may run already; and those that the processor spent
-on all their processes, Ray's own among them, which other work on the machine does not change much. The last lines say
-by how much features move when a worker has other threads, or another processor. With MHCLN_SHARED set: UCMD images and
-the 2015 graph; without it drawn images and random weights.
+Both sides extract the same images on the same cores, round after round: N processes of one thread that are started by
+hand, each on a core of its own and on its share of the images; and one command with --workers=N. Measured are the
+seconds of the whole commands; from the first batch on, since a cluster may run already; and of the processor for all
+processes, Ray's own among them, which other work on the machine does not change much. The last lines say by how much
+features move when a worker has other threads, or another processor. With MHCLN_SHARED set: UCMD images and the 2015
+graph; without it drawn images and random weights.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def compare(root: Path, weights: str, workers: int, rounds: int) -> None:
     for number in range(rounds + 1):  # the first fills the cache of the files
         ours = with_workers(root, weights, workers)
         theirs = by_hand(root, weights, workers)
-        print(f"round {number}: {describe(ours)} with --workers={workers}, {describe(theirs)} by hand")
+        print(f"round {number}: {shown(ours)} with --workers={workers}, {shown(theirs)} by hand")
         if number:
             for values, one, other in zip(ratios.values(), ours, theirs, strict=True):
                 values.append(one / other)
@@ -77,7 +77,7 @@ def compare(root: Path, weights: str, workers: int, rounds: int) -> None:
     print(f"{equal} of {len(apart)} features are bit-equal")
 
 
-def describe(seconds: list[float]) -> str:
+def shown(seconds: list[float]) -> str:
     return ", ".join(f"{value:.1f} s {name}" for name, value in zip(TIMES, seconds, strict=True))
 
 
@@ -100,11 +100,11 @@ def command(root: Path, name: str, dump: str, *more: str) -> list[str]:
 
 def timed(root: Path, commands: list[list[str]]) -> list[float]:
     """Return the seconds of TIMES until all commands have ended."""
-    started, first = time.monotonic(), 0.0
+    started = first = time.monotonic()
     running = [subprocess.Popen(each, stdout=subprocess.DEVNULL, cwd=SCRIPT.parent) for each in commands]
     spent: dict[int, int] = {}
     while any(process.poll() is None for process in running):
-        if not first and next(root.glob("dump*/extract.part/batch_*"), None):
+        if first == started and next(root.glob("dump*/extract.part/batch_*"), None):
             first = time.monotonic()
         spent.update(ticks({process.pid for process in running}))
         time.sleep(0.1)

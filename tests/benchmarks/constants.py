@@ -3,14 +3,13 @@
 python tests/benchmarks/constants.py features.npz [--bits=32]
 python tests/benchmarks/constants.py dump_dir/ --training_views=2,4,8
 
-Splits 100 to 103, 60 % of each class. Each row changes one or two of the constants of `mhcln.training.methods.sdh`; the
-differences from those in use stand beside their paired standard error. A change pays if it is better by more than two
-of these. With --training_views the rows are numbers of views of the training images, which extract_features.py
---training_views has described.
+Splits 100 to 103, 60 % of each class. Each row changes one or two of the constants of `mhcln.training.methods.sdh`, and
+has the differences from the constants in use with their paired standard errors. A change pays if it is better by more
+than two of these. With --training_views the rows are numbers of rotations of the training images, whose features
+extract_features.py --training_views made.
 """
 
 import argparse
-import dataclasses
 import itertools
 import statistics
 import sys
@@ -22,8 +21,8 @@ import protocols
 from method_table import METRICS
 
 import mhcln
-from mhcln.pipeline.views import read_views
-from mhcln.training.methods import sdh, usual_config
+from mhcln.pipeline.rotations import read_rotations
+from mhcln.training.methods import sdh
 
 SPLITS = (100, 101, 102, 103)  # results are of 0 to 4
 WIDTHS, RIDGES = (1.0, 2.0, 4.0), (1e-4, 1e-3, 1e-2, 1e-1)
@@ -34,7 +33,7 @@ def measured(features, bits: int) -> list[tuple[float, ...]]:
     found = []
     for seed in SPLITS:
         split = protocols.draw(features, protocols.USUAL, seed)
-        hasher = mhcln.fit(features, split, dataclasses.replace(usual_config("sdh"), bits=bits, seed=seed))
+        hasher = mhcln.fit(features, split, mhcln.TrainConfig(loss="sdh", bits=bits, seed=seed))
         metrics = mhcln.evaluate(hasher.encode_split(features, split), k=20).metrics
         found.append(tuple(metrics[name] for name in METRICS))
     return found
@@ -60,10 +59,10 @@ def main() -> None:
     features = mhcln.read_features(flags.features)
     in_use = measured(features, flags.bits)
     if flags.training_views:
-        print(f"training views | {' | '.join(METRICS)}")
+        print(f"rotations | {' | '.join(METRICS)}")
         for count in flags.training_views:
-            views = read_views(flags.features, count)
-            print(f"{count} | {compared(measured(views, flags.bits), in_use)}", flush=True)
+            rotated = read_rotations(flags.features, count)
+            print(f"{count} | {compared(measured(rotated, flags.bits), in_use)}", flush=True)
         return
     print(f"width | ridge | {' | '.join(METRICS)}")
     for sdh.WIDTH, sdh.RIDGE in itertools.product(WIDTHS, RIDGES):

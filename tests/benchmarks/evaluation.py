@@ -22,10 +22,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mhcln.data.datasets import REPO_ROOT
 from mhcln.hamming.codes import binarise, pack
-from mhcln.storage import formats, layout
-from mhcln.storage.features import write_features
-from mhcln.storage.features_file import Features, ImageTable
-from mhcln.storage.formats import Activations, Codes
+from mhcln.storage import layout
+from mhcln.storage.coded_images import CodedImages, write_codes
+from mhcln.storage.features import Features, write_features
+from mhcln.storage.image_table import ImageTable
+from mhcln.storage.vectors import write_activations
 
 BITS, WIDTH = 32, 2048
 SIZES = {"UCMD": (21, 100), "AID": (30, 333)}
@@ -44,11 +45,11 @@ def made(folder: Path, classes: int, per_class: int) -> None:
     names = [f"class{label:02}" for label in range(classes)]
     run = folder / f"K{BITS}"
     run.mkdir(parents=True)
-    codes = pack(binarise(activations))
-    formats.write_codes(run, Codes(codes, BITS, labels, paths, split, names))
-    formats.write_activations(run, Activations(activations, paths))
+    images = ImageTable(labels, paths, names, "made up", "/images", "made up")
+    write_codes(run, CodedImages.of(images, pack(binarise(activations)), BITS, split=split))
+    write_activations(run, activations, paths)
     features = random.random((classes, WIDTH), np.float32)[labels] + random.random((n, WIDTH), np.float32)
-    write_features(folder, Features(features, ImageTable(labels, paths, names, "made up", "", "made up")))
+    write_features(folder, Features(features, images))
 
 
 def seconds(folder: Path) -> float:
@@ -60,7 +61,7 @@ def seconds(folder: Path) -> float:
 
 
 def main() -> None:
-    """Make the folders, measure in turns, print the table and the verdicts."""
+    """Make the folders, measure round after round, print the table and the verdicts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds

@@ -34,16 +34,17 @@ import numpy as np
 import other_runtimes
 from PIL import Image
 
-from mhcln.backbone import frozen_graph, keras_inception
+from mhcln.backbone import keras_inception
 from mhcln.backbone.aligned import aligned_array
 from mhcln.backbone.backbone import Backbone, find_file, open_backbone
-from mhcln.backbone.graph_file import GRAPH, GraphFile
+from mhcln.backbone.frozen_graph import GRAPH, read_graph
 from mhcln.backbone.layers import Network
 from mhcln.backbone.loader import AHEAD, THREADS, GroupLoader, group_size, load_batches
-from mhcln.backbone.recipe import BackboneOptions
+from mhcln.backbone.recipe import BackboneOptions, Inference
 from mhcln.console import Quiet
 from mhcln.data import folders
-from mhcln.pipeline.extract import ExtractOptions, extract
+from mhcln.pipeline.extract import extract
+from mhcln.pipeline.extraction import ExtractOptions
 from mhcln.pipeline.feature_batches import ThisProcess, compute_missing
 from mhcln.quiet_tensorflow import keras, tf
 from mhcln.storage.extraction_job import ExtractionJob
@@ -101,8 +102,8 @@ def measure(folder: Path, paths: list[Path], shared: Path | None, rounds: int, p
         backbones["float32"].features, others, in_parts(ready) * rounds
     ).items():
         verdict(f"{alone('float32')}, times {name}, batch by batch", statistics.median(shares), 1)
-    described = (*backbones.values(), opened(shared, "tf32"))
-    exact, *half, tf32 = (np.concatenate([each.features(part) for part in in_parts(ready)]) for each in described)
+    opened_ones = (*backbones.values(), opened(shared, "tf32"))
+    exact, *half, tf32 = (np.concatenate([each.features(part) for part in in_parts(ready)]) for each in opened_ones)
     for features in half:
         verdict("bfloat16, mean cosine with float32", mean_cosine(exact, features), 0.999)
     moved = np.linalg.norm(tf32 - exact, axis=1) / np.linalg.norm(exact, axis=1)
@@ -152,12 +153,12 @@ def without_network(size: int) -> str:
 
 def opened(shared: Path | None, precision: str) -> Backbone:
     model_dir, seed = (shared / "models", None) if shared else (None, 0)
-    return open_backbone(BackboneOptions(model_dir, seed, precision=precision), Quiet())
+    return open_backbone(BackboneOptions(model_dir, seed, Inference(precision=precision)))
 
 
 def network_of(shared: Path | None) -> Network:
     if shared:
-        return frozen_graph.read_graph(GraphFile(find_file(shared / "models")))
+        return read_graph(find_file(shared / "models"))
     return keras_inception.random_network(0)
 
 
@@ -198,7 +199,7 @@ def network_alone(run: Run, ready: np.ndarray) -> int:
 def floor() -> Callable[[], int]:
     """As many operations as some images take, as products of square matrices, which no network can beat by much.
 
-    They are NumPy's, whose BLAS is not that of TensorFlow. It has none for bfloat16.
+    NumPy makes them, with another BLAS than TensorFlow; it has none for bfloat16.
     """
     square = np.random.default_rng(0).standard_normal((FLOOR_SIDE, FLOOR_SIDE), np.float32)
     times = round(FLOOR_IMAGES * OPERATIONS / (2 * FLOOR_SIDE**3))
@@ -237,7 +238,7 @@ def batches_alone(backbone: Backbone, scan: folders.Scan, dump_dir: Path, size: 
     shutil.rmtree(dump_dir, ignore_errors=True)
     dump_dir.mkdir()
     partial = PartialFeatures(dump_dir, ExtractionJob.of_files(scan.images_dir, scan.paths, backbone.extractor, size))
-    return compute_missing(partial, ThisProcess(backbone, Quiet()), False, {}, Quiet())[1]
+    return compute_missing(partial, ThisProcess(backbone, Quiet()), False, "", Quiet())[1]
 
 
 def published_way(shared: Path, paths: list[Path]) -> Callable[[], int]:
@@ -256,7 +257,7 @@ def published_way(shared: Path, paths: list[Path]) -> Callable[[], int]:
 
 
 def tables(rates: Rates, by_processor: Rates, base: str) -> None:
-    print(f"times: those of {base}")
+    print(f"times: the rate of a side by the rate of {base}")
     print(f"{'images per second':36s} median   least    most  times  by processor time")
     for name, values in rates.items():
         spread = f"{statistics.median(values):6.1f}  {min(values):6.1f}  {max(values):6.1f}"

@@ -3,9 +3,8 @@
 python tests/benchmarks/large.py [--images=1000000] [--width=2048] [--iterations=300] [--folder=...]
 
 Each step runs in a process of its own, whose peak is printed: `ru_maxrss` of getrusage, which counts the pages of
-memory maps too. Features are drawn (classes with noise around a centre); their batches are written where a stopped
-extraction leaves them, and the extraction then goes on from there, so that no image and no backbone is needed. 1 % of
-the images train. A million images take 9 GB of disk in `--folder`, which is emptied when all is done.
+memory maps too. Features are drawn (classes with noise around a centre), so that no image and no backbone is needed.
+1 % of the images train. A million images take 9 GB of disk in `--folder`, which is emptied when all is done.
 """
 
 import argparse
@@ -26,19 +25,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import dataset_generator
 import eval as evaluation
 import trainer
-from mhcln.backbone.backbone import Backbone
-from mhcln.backbone.layers import Scaling
-from mhcln.backbone.recipe import POOL_3, RANDOM, Recipe
+from mhcln.backbone.recipe import RANDOM, Inference, Recipe
 from mhcln.console import Console
 from mhcln.data.datasets import Dataset
 from mhcln.data.folders import Scan
-from mhcln.pipeline.extract import ExtractOptions, extract
-from mhcln.pipeline.feature_batches import ThisProcess
-from mhcln.storage.extraction_job import ExtractionJob
-from mhcln.storage.partial_features import Findings, PartialFeatures
+from mhcln.pipeline.extract import extract
+from mhcln.pipeline.extraction import ExtractOptions
+from mhcln.pipeline.feature_batches import Computed
+from mhcln.storage.image_info import ImageInfo
+from mhcln.storage.partial_features import PartialFeatures
 
 CLASSES, BATCH, SHARE = 100, 1024, 0.01
-RECIPE = Recipe(RANDOM, POOL_3, "pixels", "float32", 1, seed=0)
 LIMIT_GB = 3
 
 
@@ -64,33 +61,26 @@ def scan_of(task: Task) -> Scan:
     return Scan(dataset, task.folder, [f"{names[label]}/{row:08}.tif" for row, label in enumerate(labels)], labels, [])
 
 
-def backbone_of() -> Backbone:
-    """A backbone that is never asked."""
+class Drawing:
+    """An engine that draws features; the class of an image is in its path."""
 
-    def network(images: object) -> object:
-        raise AssertionError(f"all images are described, but not {images}")
+    extractor, model_file, batch_size = str(Recipe(RANDOM, Inference(tiff="pixels"), seed=0)), "", BATCH
+    device, software = "CPU", ""
 
-    return Backbone(RECIPE, "", Scaling((299, 299), False, 128, 1 / 128), network)
+    def __init__(self, width: int) -> None:
+        self.centres = np.random.default_rng(0).random((CLASSES, width), np.float32)
 
-
-def draw(task: Task) -> None:
-    """Write the batches of all images, as extraction does."""
-    scan, random = scan_of(task), np.random.default_rng(0)
-    centres = random.random((CLASSES, task.width), np.float32)
-    job = ExtractionJob.of_files(scan.images_dir, scan.paths, backbone_of().extractor, BATCH)
-    task.dump_dir.mkdir()
-    partial = PartialFeatures(task.dump_dir, job)
-    partial.resume()
-    for batch in range(job.batches):
-        rows = job.rows(batch)
-        vectors = centres[scan.labels[rows.start : rows.stop]]
-        partial.save(batch, vectors + random.random(vectors.shape, np.float32), Findings())
+    def compute(self, partial: PartialFeatures, batches: list[int], *_: object) -> Computed:
+        for batch in batches:
+            paths = [partial.job.path(row) for row in partial.job.rows(batch)]
+            vectors = self.centres[[int(path[5:8]) for path in paths]]
+            vectors += np.random.default_rng(int(paths[0][9:17])).random(vectors.shape, np.float32)
+            partial.save(batch, vectors, infos := [ImageInfo()] * len(paths))
+            yield batch, infos
 
 
 def write(task: Task) -> None:
-    """Go on with the extraction whose batches are all there."""
-    options, console = ExtractOptions(task.folder, task.dump_dir, batch_size=BATCH), Console()
-    extract(scan_of(task), ThisProcess(backbone_of(), console), options, console)
+    extract(scan_of(task), Drawing(task.width), ExtractOptions(task.folder, task.dump_dir), Console())
 
 
 def run(script: object, *flags: str) -> Callable[[Task], None]:
@@ -116,7 +106,7 @@ STEPS: dict[str, Callable[[Task], None]] = {
 
 
 def measured(name: str, task: Task, results: "multiprocessing.SimpleQueue[float]") -> None:
-    """Run a step; tell its peak memory in GB."""
+    """Run a step; put its peak memory in GB into `results`."""
     STEPS[name](task)
     results.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
 
@@ -133,13 +123,11 @@ def main() -> int:
     task = Task(flags.images, flags.width, flags.iterations, folder)
     context, worst = multiprocessing.get_context("spawn"), 0.0
     try:
-        started = time.monotonic()
-        draw(task)
-        print(
-            f"{task.images:,} images of {task.width:,} floats drawn in {time.monotonic() - started:.0f} s", flush=True
-        )
         training_gb = SHARE * task.images * task.width * 4 / 1e9
-        print(f"features {training_gb / SHARE:.1f} GB, those of the training images {training_gb:.2f} GB", flush=True)
+        print(
+            f"{task.images:,} images, {training_gb / SHARE:.1f} GB of features, {training_gb:.2f} GB to train",
+            flush=True,
+        )
         for name in STEPS:
             results = context.SimpleQueue()
             process = context.Process(target=measured, args=(name, task, results))

@@ -5,9 +5,8 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
+from line_chart import lines
 from scipy import stats
-
-from mhcln.reporting import svg
 
 METRICS = ("mAP@20", "mAP@20_tie_aware")
 TESTED = METRICS[1]  # equal codes in storage order can be lucky; their expectation cannot
@@ -20,7 +19,7 @@ SHOWN_BELOW_BEST = 0.06  # mAP: what is farther below the best is cut off the pi
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Key:
-    """What a run is told apart by."""
+    """What tells one run from another."""
 
     features: str
     protocol: str
@@ -31,7 +30,7 @@ class Key:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a run came to: `values` are those of METRICS; seconds of a processor, of training alone."""
+    """The outcome of a run: a value for each of METRICS; seconds of a processor, of training alone."""
 
     key: Key
     values: tuple[float, ...]
@@ -46,7 +45,7 @@ Runs = dict[int, Result]  # by seed
 def p_value(first: Sequence[float], second: Sequence[float]) -> float:
     """Return how likely a difference of means at least this large is if there is none: a paired t test over splits.
 
-    Wilcoxon's signed ranks of 5 splits cannot be less likely than 2/2^5 = 0.0625, so they never tell anything apart.
+    Wilcoxon's signed ranks of 5 splits cannot be less likely than 2/2^5 = 0.0625, so they never find a difference.
     Splits of the same images overlap, which makes an ordinary paired t test see differences where there are none: the
     variance of the mean is taken as (1/n + test/train) times that of the differences (Nadeau and Bengio, "Inference
     for the generalization error", Machine Learning 52, 2003).
@@ -74,7 +73,7 @@ def markdown(results: Iterable[Result]) -> str:
             parts.append(f"**{features}**, {SUMMARY_BITS} bits, {TESTED}, trained on\n\n{_by_protocol(own)}")
     parts.append(
         "mAP@20 as published / tie-aware: mean ± sample standard deviation over splits, the latter in 1/10,000.\n"
-        f"In bold what is not told from the best of its column ({TESTED}; corrected paired t test, p >= {LEVEL:g})."
+        f"In bold what does not differ from the best of its column ({TESTED}; corrected paired t test, p >= {LEVEL:g})."
     )
     return "\n\n".join(parts) + "\n"
 
@@ -83,19 +82,18 @@ def pictures(results: Iterable[Result], titles: Mapping[str, str]) -> dict[str, 
     """Return a picture for each features file and protocol with several bit lengths: mAP over bits, by file name."""
     made = {}
     for (features, protocol), group in _by_features(results).items():
-        lines = []
+        found = {}
         for method in dict.fromkeys(method for method, _ in group):
             mine = {bits: runs for (name, bits), runs in group.items() if name == method}
             if len(mine) > 1:
                 points = [(bits, *_mean_and_deviation(runs, TESTED)) for bits, runs in sorted(mine.items())]
-                lines.append(svg.Line(titles[method], points))
-        best = max((mean for line in lines for _, mean, _ in line.points), default=0.0)
-        lines = [line for line in lines if max(mean for _, mean, _ in line.points) > best - SHOWN_BELOW_BEST]
-        if lines:
+                found[titles[method]] = points
+        best = max((mean for points in found.values() for _, mean, _ in points), default=0.0)
+        low = best - SHOWN_BELOW_BEST
+        shown = {name: points for name, points in found.items() if max(mean for _, mean, _ in points) > low}
+        if shown:
             name = f"{features}_{protocol}.svg".replace(" ", "_").replace("%", "percent").replace(",", "")
-            made[name] = svg.lines(
-                f"{features}, {protocol}: {TESTED} over bits", "bits", lines, best - SHOWN_BELOW_BEST
-            )
+            made[name] = lines(f"{features}, {protocol}: {TESTED} over bits", "bits", shown, low)
     return made
 
 
@@ -147,8 +145,8 @@ def _by_protocol(groups: dict[str, dict[tuple[str, int], Runs]]) -> str:
         cells = []
         for column, mean in zip(columns, means, strict=True):
             text = f"{mean[name]:.3f}" if name in column else ""
-            told = name not in column or not _not_told_apart(column[name], column[max(mean, key=mean.__getitem__)])
-            cells.append(text if told else f"**{text}**")
+            worse = name not in column or not _as_good(column[name], column[max(mean, key=mean.__getitem__)])
+            cells.append(text if worse else f"**{text}**")
         rows.append([f"`{name}`", *cells])
     head, *body = (f"| {' | '.join(row)} |" for row in rows)
     return "\n".join([head, "| --- " + "| ---: " * len(groups) + "|", *body])
@@ -168,10 +166,10 @@ def _cell(runs: Runs | None, rivals: list[Runs]) -> str:
     found = [_mean_and_deviation(runs, name) for name in METRICS]
     text = " / ".join(f"{mean:.4f} ± {1e4 * deviation:.0f}" for mean, deviation in found)
     best = max(rivals, key=lambda each: _mean_and_deviation(each, TESTED)[0])
-    return f"**{text}**" if len(rivals) > 1 and _not_told_apart(runs, best) else text
+    return f"**{text}**" if len(rivals) > 1 and _as_good(runs, best) else text
 
 
-def _not_told_apart(runs: Runs, best: Runs) -> bool:
+def _as_good(runs: Runs, best: Runs) -> bool:
     shared = sorted(runs.keys() & best.keys())
     if runs is best or len(shared) < 2:
         return runs is best

@@ -9,8 +9,8 @@ place of the usual split: so many training images of each class, or queries of c
 
 Each run is a row of methods.csv in --out as soon as it is known; the same command goes on where it was stopped. Then
 methods.md and a picture of each features file and protocol are written from all rows. Two processes of one thread each
-(--jobs) take less time than one of two. Seconds are those of a processor, of training alone, other work beside it or
-not. --iterations is for a quick look.
+(--jobs) take less time than one of two. Seconds are of a processor, for training alone. --iterations is for a quick
+look.
 """
 
 import argparse
@@ -35,9 +35,9 @@ from tqdm import tqdm
 
 import mhcln
 from mhcln.quiet_tensorflow import tf
-from mhcln.storage.features_file import Features
+from mhcln.storage.features import Features
 from mhcln.storage.text_files import write_csv, write_text
-from mhcln.training.methods import METHODS, ClosedForm, usual_config
+from mhcln.training.methods import METHODS, ClosedForm
 
 K = 20
 COLUMNS = (*(field.name for field in dataclasses.fields(Key)), *METRICS, "distinct_codes", "iterations", "cpu_seconds")
@@ -69,19 +69,19 @@ def one_thread() -> None:
 
 def run(path: Path, key: Key, iterations: int | None) -> Result:
     """Train one method on one split and evaluate it."""
-    from mhcln.pipeline.train import usual_iterations
+    from mhcln.pipeline.training_setup import usual_iterations
 
     features = features_of(path)
     split = protocols.draw(features, key.protocol, key.seed)
-    closed = isinstance(METHODS[key.method], ClosedForm)
-    count = 0 if closed else iterations or usual_iterations(key.method, features.images)
-    config = dataclasses.replace(usual_config(key.method), bits=key.bits, seed=key.seed, iterations=count)
+    spec = METHODS[key.method]
+    count = 0 if isinstance(spec, ClosedForm) else iterations or usual_iterations(spec, features.images)
+    config = mhcln.TrainConfig(loss=key.method, bits=key.bits, seed=key.seed, iterations=count)
     began = time.process_time()
     hasher = mhcln.fit(features, split, config)
     seconds = time.process_time() - began
     codes = hasher.encode_split(features, split)
     found = mhcln.evaluate(codes, k=K).metrics
-    distinct = len(np.unique(codes.codes[codes.rows_of("test")], axis=0))
+    distinct = len(np.unique(codes.codes[codes.rows_of_part("test")], axis=0))
     return Result(key, tuple(found[name] for name in METRICS), distinct, count, seconds)
 
 
@@ -130,7 +130,7 @@ def compute(runs: list[tuple[Path, Key]], results: dict[Key, Result], flags: arg
 def main() -> None:
     """Make the runs that are missing; write the table and the pictures of all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("features", type=Path, nargs="+", help="features files, told apart by their names")
+    parser.add_argument("features", type=Path, nargs="+", help="features files of different names")
     parser.add_argument("--methods", type=lambda text: text.split(","), default=list(METHODS))
     parser.add_argument("--bits", type=protocols.numbers, default=[16, 24, 32, 64])
     parser.add_argument("--seeds", type=protocols.numbers, default=[0, 1, 2, 3, 4])

@@ -4,8 +4,8 @@ import numpy as np
 
 import mhcln
 from mhcln.data.splits import LISTS, given_split, stratified_split
-from mhcln.storage.features_file import Features
-from mhcln.storage.formats import Split
+from mhcln.storage.features import Features
+from mhcln.storage.split import Split
 
 RATIO = 0.6
 USUAL = "60 % of each class"
@@ -26,7 +26,7 @@ def unseen(features: Features) -> str:
 def draw(features: Features, protocol: str, seed: int) -> Split:
     """Draw the training and the test images of a protocol.
 
-    The usual split is the one that `dataset_generator.py --seed` draws. With few training images they are drawn from
+    The usual split is what `dataset_generator.py --seed` draws. With few training images they are drawn from
     its training images, and its test images stay, so that all sizes answer the same queries. For unseen classes all
     images of two thirds of the classes train, and all of the others are queries and archive: the protocol of
     zero-shot hashing (Yang et al., "Zero-shot hashing via transferring supervised knowledge", ACM MM 2016).

@@ -1,7 +1,9 @@
-"""The benchmark of the methods: its protocols keep training and test apart, its test is the one that it names."""
+"""The benchmark of the methods: its protocols keep training and test apart, and its test is what it names."""
 
 import argparse
 import dataclasses
+import itertools
+import re
 import sys
 from pathlib import Path
 
@@ -10,11 +12,12 @@ import pytest
 from scipy import stats
 
 from mhcln.data.splits import stratified_split
-from mhcln.storage.features import write_features
-from mhcln.storage.features_file import Features, ImageTable
+from mhcln.storage.features import Features, write_features
+from mhcln.storage.image_table import ImageTable
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import line_chart
 import method_table
 import methods
 import protocols
@@ -26,14 +29,14 @@ def features() -> Features:
     labels = np.repeat(np.arange(6, dtype=np.int32), 10)
     vectors = np.random.default_rng(0).random((60, 40), np.float32) + labels[:, None]
     paths = [f"c{label}/{number}.jpg" for number, label in enumerate(labels.tolist())]
-    return Features(vectors, ImageTable(labels, paths, [f"c{number}" for number in range(6)], "drawn", "/x", ""))
+    return Features(vectors, ImageTable(labels, paths, [f"c{number}" for number in range(6)], "drawn", "/x", "drawn"))
 
 
 def labels_of(features: Features, paths: list[str]) -> np.ndarray:
     return features.images.labels[features.images.rows_of(paths)]
 
 
-def test_the_usual_split_is_that_of_the_generator(features):
+def test_the_usual_split_is_what_the_generator_draws(features):
     images = features.images
     split = protocols.draw(features, protocols.USUAL, 3)
     assert split == stratified_split(images.paths, images.labels, 0.6, 3)
@@ -78,7 +81,7 @@ def made(**means: float) -> list[Result]:
     ]
 
 
-def test_the_table_sorts_methods_and_marks_those_that_are_not_told_from_the_best():
+def test_the_table_sorts_methods_and_marks_what_does_not_differ_from_the_best():
     lines = method_table.markdown(made(bad=0.8, good=0.95, near=0.9499)).splitlines()
     rows = [line.split(" | ") for line in lines if line.startswith("| `")]
     assert [row[0].strip("| `") for row in rows] == ["good", "near", "bad"]
@@ -86,7 +89,7 @@ def test_the_table_sorts_methods_and_marks_those_that_are_not_told_from_the_best
     assert rows[0][1] == "**0.9600 ± 16 / 0.9500 ± 16**"
 
 
-def test_protocols_stand_beside_each_other_from_many_training_images_to_none():
+def test_protocols_are_sorted_from_many_training_images_to_none():
     others = [
         dataclasses.replace(each, key=dataclasses.replace(each.key, protocol=protocol))
         for protocol in (protocols.few(5), protocols.few(20), "4 classes, asked for 2 others")
@@ -105,6 +108,19 @@ def test_the_picture_leaves_out_what_is_far_below():
     pictures = method_table.pictures(made(bad=0.8, good=0.95, near=0.9499), titles)
     (text,) = pictures.values()
     assert "GOOD" in text and "NEAR" in text and "BAD" not in text
+
+
+def test_lines_have_bands_and_names_that_do_not_overlap():
+    shown = {f"method {n}": [(16, 0.9, 0.01), (64, 0.95 + n * 1e-4, 0.002)] for n in range(10)}
+    text = line_chart.lines("t", "bits", shown, 0.92)
+    places = sorted(float(y) for y in re.findall(r'y="([\d.]+)">method', text))
+    assert len(places) == 10
+    assert all(after - before >= line_chart.LINE - 0.2 for before, after in itertools.pairwise(places))
+    assert text.startswith('<svg xmlns="http://www.w3.org/2000/svg"')
+    assert text.count("stroke-dasharray") == 10 - len(line_chart.COLOURS)
+    assert text.count("fill-opacity") == 10
+    plot = text[text.index("<svg x=") :]  # which cuts off what is below 0.92, such as the first points
+    assert float(re.search(r'stroke-width="1.6" d="M44.0 ([\d.]+)L', plot)[1]) > line_chart.HEIGHT - line_chart.BOTTOM
 
 
 def test_runs_are_written_as_they_are_done_and_not_made_again(tmp_path, features, monkeypatch):

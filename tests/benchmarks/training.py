@@ -2,7 +2,7 @@
 
 python tests/benchmarks/training.py [--features=features.npz] [--rounds=7]
 
-Every side trains the published network with the published loss on batches of 90, in turns within one process; the
+Every side trains the published network with the published loss on batches of 90, one after another in each round; the
 numbers are medians over the rounds. The published loop runs under TensorFlow's version-1 interface as the published
 code does: two classes drawn and their rows gathered in NumPy, fed through feed_dict to 1x1 convolutions, the loss
 fetched each iteration. If no file is given, the features are made up: 2,048 floats of 21 classes with 60 training
@@ -23,10 +23,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from mhcln.data import splits
 from mhcln.quiet_tensorflow import keras, tf
 from mhcln.storage.run_record import TrainConfig
-from mhcln.training.learner import Learner, encode
+from mhcln.training.learner import Learner
 from mhcln.training.methods import METHODS
 from mhcln.training.methods.mhcln import mhcln_terms
 from mhcln.training.networks import published_network
+from mhcln.training.trained import encode
 from mhcln.training.validation import mean_average_precision
 
 v1 = tf.compat.v1
@@ -154,7 +155,7 @@ def floor_adam() -> Runner:
 
 
 def medians(sides: dict[str, Runner], rounds: int, count: int) -> dict[str, float]:
-    """Median milliseconds an iteration of each side, all sides in turn in every round."""
+    """Median milliseconds an iteration of each side, all sides one after another in every round."""
     times: dict[str, list[float]] = {name: [] for name in sides}
     for run in sides.values():
         run(5)

@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import factories
 import graphs
-import h5py
 import numpy as np
 from mutations import mutated
 from PIL import Image
@@ -23,20 +22,17 @@ from scripts import flag_seeds, random_flags, read_flags
 from structures import assembled_pickle, edited_graph, mutated_json, mutated_member
 
 from mhcln.backbone import decoding
-from mhcln.backbone.backbone import open_backbone
-from mhcln.backbone.graph_file import ARCHIVE, GRAPH
-from mhcln.backbone.recipe import BackboneOptions
-from mhcln.console import Quiet, UserError
+from mhcln.backbone.frozen_graph import GRAPH, GRAPH_ARCHIVE
+from mhcln.console import UserError
 from mhcln.data import datasets, splits
-from mhcln.data.images import read_image
+from mhcln.data.images import load_image
 from mhcln.data.published_pickle import read_published
 from mhcln.demo.scenes import draw_scene
-from mhcln.storage import formats, keras_file, layout, results, runs, source
+from mhcln.storage import layout, results, runs, source
+from mhcln.storage.coded_images import read_codes, write_codes
 from mhcln.storage.features import read_features, read_image_table, write_features
-from mhcln.storage.keras_file import Shapes
 from mhcln.storage.run_record import TrainConfig
-from mhcln.training.network_file import read_network
-from mhcln.training.networks import orthohash_network, published_network
+from mhcln.storage.split import read_split, write_split
 
 
 class Kind(NamedTuple):
@@ -82,17 +78,15 @@ def image_seeds(_folder: Path) -> list[bytes]:
 
 def read_as_image(folder: Path, content: bytes) -> object:
     (folder / "image.bin").write_bytes(content)
-    return decoding.decode(folder / "image.bin", read_image(folder / "image.bin", tiff_as_jpeg=True))
+    return decoding.decode(load_image(folder / "image.bin", tiff_as_jpeg=True).content)
 
 
 def array_seeds(folder: Path) -> list[bytes]:
     features = factories.separable_features(3, 4, 5)
     write_features(folder, features)
-    formats.write_split(
-        folder / layout.SPLIT, splits.stratified_split(features.images.paths, features.images.labels, 0.5, 0)
-    )
+    write_split(folder / layout.SPLIT, splits.stratified_split(features.images.paths, features.images.labels, 0.5, 0))
     codes = factories.noisy_codes()
-    formats.write_codes(folder, codes)
+    write_codes(folder, codes)
     return [(folder / name).read_bytes() for name in (layout.FEATURES, layout.SPLIT, layout.CODES)]
 
 
@@ -102,8 +96,8 @@ def read_as_arrays(folder: Path, content: bytes) -> object:
     return first_value(
         lambda: read_features(folder),
         lambda: read_image_table(folder),
-        lambda: formats.read_split(folder / layout.SPLIT),
-        lambda: formats.read_codes(folder),
+        lambda: read_split(folder / layout.SPLIT),
+        lambda: read_codes(folder),
     )
 
 
@@ -121,9 +115,8 @@ def first_value(*reads: Callable[[], object]) -> object:
 
 
 def json_seeds(folder: Path) -> list[bytes]:
-    config = TrainConfig(bits=8)
-    source.write_json_content(folder / "run.json", factories.record(config, files={"a": "00"}).to_json())
-    source.write_json_content(folder / "results.json", factories.results().to_json())
+    runs.write_record(folder, factories.record(TrainConfig(bits=8), files={"a": "00"}))
+    results.write_results(folder, factories.results())
     return [(folder / name).read_bytes() for name in ("run.json", "results.json")] + [
         (datasets.REPO_ROOT / name / "dataset.json").read_bytes() for name in ("UCMD", "AID")
     ]
@@ -140,8 +133,8 @@ def read_as_json(folder: Path, content: bytes) -> object:
         value = json.loads(content)
         if isinstance(value, dict):  # with the checksum of what it holds now
             kept = {key: inner for key, inner in value.items() if key not in ("checksum", "format")}
-            for name in ("run.json", "results.json"):
-                source.write_json_content(folder / name, kept)
+            for name, number in (("run.json", runs.FORMAT), ("results.json", source.FORMAT)):
+                source.write_json_content(folder / name, kept, number)
     return first_value(
         lambda: runs.read_record(folder),
         lambda: results.read_results(folder),
@@ -184,73 +177,16 @@ def changed_graph(rng: random.Random, data: bytes, other: bytes) -> bytes:
 def read_as_graph(folder: Path, content: bytes) -> object:
     def read(name: str) -> object:
         (folder / name).write_bytes(content)
-        backbone = open_backbone(BackboneOptions(folder / name), Quiet())
+        backbone = graphs.opened(folder / name)
         return backbone.features(np.zeros((1, *backbone.scaling.size, 3), np.float32))
 
-    return first_value(lambda: read(GRAPH), lambda: read(ARCHIVE))
-
-
-def keras_seeds(folder: Path) -> list[bytes]:
-    path = folder / "model.keras"
-    contents = []
-    for network in (published_network(6, 4, seed=0), orthohash_network(6, 4, seed=0)[0]):
-        network.save(path)
-        contents.append(path.read_bytes())
-    return contents
-
-
-def read_as_keras(folder: Path, content: bytes) -> object:
-    (folder / "model.keras").write_bytes(content)
-    network = read_network(folder / "model.keras")
-    return network(np.zeros((1, network.input_shape[1]), np.float32)).numpy()
-
-
-HDF5_LAYERS = [
-    Shapes("Conv2D", [(1, 1, 3, 4)]),
-    Shapes("BatchNormalization", [(4,)] * 3),
-    Shapes("Dense", [(4, 2), (2,)]),
-]
-
-
-def hdf5_seeds(folder: Path) -> list[bytes]:
-    """The two formats of Keras, in the oldest and the newest version of HDF5."""
-    names = ["conv2d", "batch_normalization", "dense"]
-    contents = []
-    for version in ("earliest", "latest"):
-        for legacy in (False, True):
-            path = folder / "weights.h5"
-            with h5py.File(path, "w", libver=version) as file:
-                for name, layer in zip(names, HDF5_LAYERS, strict=True):
-                    group = file.create_group(name if legacy else f"layers/{name}/vars")
-                    for place, shape in enumerate(layer.shapes):
-                        group[str(place)] = np.ones(shape, np.float32)
-                    if legacy:
-                        group.attrs["weight_names"] = np.array([b"0", b"1", b"2"][: len(layer.shapes)])
-                if legacy:
-                    file.attrs["layer_names"] = np.array([name.encode() for name in names])
-            contents.append(path.read_bytes())
-    return contents
-
-
-def read_as_hdf5(folder: Path, content: bytes) -> object:
-    (folder / "weights.h5").write_bytes(content)
-    return user_error(lambda: keras_file.read_weights(folder / "weights.h5", HDF5_LAYERS))
-
-
-def user_error(read: Callable[[], object]) -> object:
-    """Call a reader whose ValueErrors its callers turn into the user's."""
-    try:
-        return read()
-    except ValueError as error:
-        raise UserError(" ".join(str(error).split())) from error
+    return first_value(lambda: read(GRAPH), lambda: read(GRAPH_ARCHIVE))
 
 
 KINDS = {
     "flags": Kind(flag_seeds, random_flags, read_flags),
     "images": Kind(image_seeds, mutated, read_as_image),
     "pickles": Kind(pickle_seeds, either(mutated, assembled_pickle), read_as_pickle),
-    "hdf5": Kind(hdf5_seeds, mutated, read_as_hdf5),
-    "keras": Kind(keras_seeds, either(mutated, mutated_member, mutated_member), read_as_keras),
     "graphs": Kind(graph_seeds, changed_graph, read_as_graph),
     "arrays": Kind(array_seeds, either(mutated, mutated_member), read_as_arrays),
     "json": Kind(json_seeds, either(mutated, changed_json, changed_json), read_as_json),

@@ -1,7 +1,6 @@
 """Small dump folders for campaigns: what they are made of, how scripts run on them, what of their files is compared."""
 
 import contextlib
-import importlib
 import io
 import itertools
 import json
@@ -17,25 +16,18 @@ import graphs
 import numpy as np
 from conftest import REPO_ROOT
 
-from mhcln.console import Quiet
 from mhcln.storage import layout
 from mhcln.storage.files import PART
 
 PER_CLASS = 8
-PAUSE = 0.001  # seconds between two looks at a dump folder
+PAUSE = 0.004  # seconds between two looks at a dump folder
 TRAINING = ("--BATCH_SIZE=9", "--save_seconds=0")
-_TIMES = {"seconds", "search_seconds", "training_seconds"}
+_TIMES = {"search_seconds", "training_seconds"}
 
 
 def command(script: str, *flags: object) -> list[str]:
     """Return the command line of a script."""
     return [sys.executable, str(REPO_ROOT / script), *map(str, flags)]
-
-
-def run_here(script: str, *flags: object) -> None:
-    """Run a script in this process, which has TensorFlow loaded already."""
-    module = importlib.import_module(Path(script).stem)
-    module.main(module.parser().parse_args([str(flag) for flag in flags]), Quiet())
 
 
 def draw_images(folder: Path, class_names: Sequence[str], seed: int) -> Path:
@@ -104,8 +96,10 @@ def _content(path: Path) -> object:
     if path.suffix == ".json":
         value = {key: inner for key, inner in json.loads(path.read_text()).items() if key not in _TIMES}
         del value["checksum"]
-        if "files" in value:
-            del value["files"][layout.MODEL]
+        if value.get("outcome"):  # of run.json
+            del value["outcome"]["seconds"], value["outcome"]["files"][layout.MODEL]
+        for entry in value["files"] if path.name == layout.ARCHIVE_LIST else ():
+            del entry["changed"]
         return value
     if path.suffix == ".keras":  # without the metadata, which hold the date
         with zipfile.ZipFile(path) as members:

@@ -128,7 +128,5 @@ PIECES = (
 def assembled_pickle(rng: random.Random, _data: bytes, _other: bytes) -> bytes:
     """Return a pickle of opcodes in any order, in a list that may hold a row."""
     pieces = [rng.choice(PIECES) for _ in range(rng.randrange(1, 60))]
-    if rng.random() < 0.3:  # a tuple of a tuple twice, and so on: too many to be walked
-        pieces[rng.randrange(len(pieces))] = b"N" + b"q\x05h\x05\x86" * 60
     row = [PIECES[-1], rng.choice(pieces), b"X\x03\0\0\0a/b"] if rng.random() < 0.5 else pieces
     return b"\x80\x02](](" + b"".join(row) + b"ee."

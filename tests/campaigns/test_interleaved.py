@@ -16,11 +16,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from dumps import TRAINING, command, mistake, run_here, wait
+from conftest import run_here
+from dumps import TRAINING, command, mistake, wait
 from truth import Known, untrue
 
-from mhcln.storage import formats, layout
+from mhcln.storage import layout
 from mhcln.storage.features import read_image_table
+from mhcln.storage.split import read_split
 
 CAMPAIGN = int(os.environ.get("MHCLN_CAMPAIGN", "2"))
 SEED = os.environ.get("MHCLN_CAMPAIGN_SEED", "0")
@@ -150,6 +152,6 @@ def undone(pair: Pair, found: list[tuple[int, str]], dump_dir: Path) -> list[str
     if Path(read_image_table(dump_dir).images_dir).name not in {f"images_{name}" for name in extracted}:
         lost.append("extract")
     drawn = [int(action.split()[1]) for action in done if action.startswith("split")] or [0]
-    if formats.read_split(dump_dir / layout.SPLIT).seed not in drawn:
+    if read_split(dump_dir / layout.SPLIT).seed not in drawn:
         lost.append("split")
     return lost

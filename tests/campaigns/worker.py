@@ -16,7 +16,7 @@ from pathlib import Path
 from cases import KINDS, Kind
 
 from mhcln.console import UserError
-from mhcln.data.images import ImageError
+from mhcln.data.reading import ImageError
 from mhcln.quiet_tensorflow import tf
 
 SECONDS = 10

@@ -1,5 +1,6 @@
 """Splits are stratified, repeatable, disjoint and complete."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from mhcln.console import UserError
 from mhcln.data import splits
-from mhcln.storage.formats import Split
+from mhcln.storage.split import Split
 
 
 def images(counts: list[int]) -> tuple[list[str], np.ndarray]:
@@ -60,42 +61,43 @@ def test_published_aid_rule_overlaps_and_says_how_much():
 
 
 @pytest.mark.parametrize(
-    ("train", "test", "message"),
+    ("sides", "message"),
     [
-        (["a", "b"], ["c", "x"], "names 1 images that features.npz lacks, first x"),
-        (["a", "b"], ["b", "c"], "1 images on both sides, first b"),
-        (["a"], ["b"], "leaves 1 images out, first c"),
-        (["a", "b", "c"], [], "3 training and 0 test images"),
-        (["a", "a", "b"], ["c"], "names a twice"),
+        ({"test_paths": ["c", "x"]}, "names 1 images that features.npz lacks, first x"),
+        ({"validation_paths": ["x"]}, "names 1 images that features.npz lacks, first x"),
+        ({"test_paths": ["b", "c"]}, "1 images on both sides, first b"),
+        ({"validation_paths": ["b"]}, "1 images on both sides, first b"),
+        ({"database_paths": ["c"]}, "1 images on both sides, first c"),
+        ({"train_paths": ["a"]}, "leaves 1 images out, first b"),
+        ({"train_paths": ["a"], "rule": "folders"}, r"leaves .* out, .* dataset_generator\.py --rule=folders"),
+        ({"test_paths": []}, "2 training and 0 test images"),
+        ({"train_paths": ["a", "a", "b"]}, "names a twice"),
     ],
 )
-def test_a_bad_split_is_refused(train, test, message):
+def test_a_bad_split_is_refused(sides, message):
+    whole = Split(["a", "b"], ["c"], 0.5, 0, splits.STRATIFIED)
+    assert splits.check(whole, ["a", "b", "c"], Path("split.npz")) == 0
     with pytest.raises(UserError, match=message):
-        splits.check(Split(train, test, 0.5, 0, splits.STRATIFIED), ["a", "b", "c"], Path("split.npz"))
+        splits.check(dataclasses.replace(whole, **sides), ["a", "b", "c"], Path("split.npz"))
 
 
 @pytest.mark.parametrize(
-    ("count", "share", "held"), [(60, 0.1, 6), (2, 0.5, 0), (1, 0.9, 0), (3, 0.1, 1), (15, 0.1, 2), (4, 0.9, 2)]
+    ("count", "share", "chosen"), [(60, 0.1, 6), (2, 0.5, 0), (1, 0.9, 0), (3, 0.1, 1), (15, 0.1, 2), (4, 0.9, 2)]
 )
-def test_a_share_of_each_class_is_held_back(count, share, held):
+def test_a_share_of_each_class_is_for_validation(count, share, chosen):
     labels = np.repeat([0, 7], [count, 10])
-    mask = splits.hold_back(labels, share, seed=0)
-    assert mask[labels == 0].sum() == held
-    assert (mask == splits.hold_back(labels, share, seed=0)).all()
+    mask = splits.draw_validation(labels, share, seed=0)
+    assert mask[labels == 0].sum() == chosen
 
 
-def test_seed_decides_who_is_held_back_and_classes_do_not_depend_on_each_other():
-    labels = np.repeat([0, 1], 40)
-    first, other = (splits.hold_back(labels, 0.2, seed) for seed in (0, 1))
-    assert (first != other).any()
-    assert (first[:40] == splits.hold_back(np.repeat([0, 1, 2], [40, 5, 9]), 0.2, 0)[:40]).all()
-
-
-def test_images_are_held_back_by_another_stream_than_the_split():
+def test_seed_decides_the_validation_and_classes_do_not_depend_on_each_other():
     paths, labels = images([40, 40])
-    split = splits.stratified_split(paths, labels, 0.5, 0)
-    held = splits.hold_back(labels, 0.5, 0)
-    assert [path for path, chosen in zip(paths, held, strict=True) if chosen] != split.train_paths
+    first, again, other = (splits.draw_validation(labels, 0.2, seed) for seed in (0, 0, 1))
+    assert (first == again).all()
+    assert (first != other).any()
+    assert (first[:40] == splits.draw_validation(np.repeat([0, 1, 2], [40, 5, 9]), 0.2, 0)[:40]).all()
+    train = splits.stratified_split(paths, labels, 0.5, 0).train_paths  # by another stream
+    assert np.flatnonzero(splits.draw_validation(labels, 0.5, 0)).tolist() != [paths.index(path) for path in train]
 
 
 def test_equal_images_are_drawn_to_one_side_and_the_numbers_per_class_stay():
@@ -113,13 +115,18 @@ def test_equal_images_are_drawn_to_one_side_and_the_numbers_per_class_stay():
         assert changed <= {"c00", "c01", "c02", "c05"}
 
 
-def test_without_equal_images_a_split_is_drawn_as_before():
-    paths, labels = images([20, 7, 3])
-    for seed in range(5):
-        alone = splits.stratified_split(paths, labels, 0.5, seed, np.arange(len(paths)))
-        assert alone == splits.stratified_split(paths, labels, 0.5, seed)
-    first = splits.stratified_split(paths, labels, 0.5, 0)
-    assert [path for path in first.train_paths if path.startswith("c02")] == ["c02/c02_1.tif", "c02/c02_2.tif"]
+def test_draws_stay_the_same_from_version_to_version():
+    paths, labels = images([9, 5, 3])
+    groups = np.array([0, 1, 2, 1, 4, 5, 5, 5, 8, 9, 9, 2, 12, 13, 14, 15, 16])
+    for seed, equal, train, validation in (
+        (0, None, [2, 3, 4, 5, 6, 10, 12, 13, 15, 16], [1, 5, 6, 9, 13, 14]),
+        (0, np.arange(17), [2, 3, 4, 5, 6, 10, 12, 13, 15, 16], [1, 5, 6, 9, 13, 14]),
+        (1, None, [0, 1, 2, 4, 7, 9, 10, 13, 14, 15], [2, 5, 6, 10, 12, 16]),
+        (1, groups, [0, 1, 2, 3, 4, 9, 10, 11, 14, 15], [5, 6, 7, 12, 13, 16]),
+    ):
+        split = splits.stratified_split(paths, labels, 0.5, seed, equal)
+        assert [paths.index(path) for path in split.train_paths] == train
+        assert np.flatnonzero(splits.draw_validation(labels, 0.3, seed, equal)).tolist() == validation
 
 
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=4), st.floats(0.05, 0.95), st.integers(0, 3), st.data())
@@ -134,31 +141,25 @@ def test_any_groups_are_whole_and_no_class_loses_a_side_that_its_groups_allow(co
         several = len(set(groups[labels == label].tolist())) > 1
         assert train[labels == label].any()
         assert not several or not train[labels == label].all()
-    held = splits.hold_back(labels, ratio, seed, groups)
+    validation = splits.draw_validation(labels, ratio, seed, groups)
     for group in set(groups.tolist()):
-        assert len(set(held[groups == group].tolist())) == 1
+        assert len(set(validation[groups == group].tolist())) == 1
     for label in range(len(counts)):
-        assert not held[labels == label].all()
+        assert not validation[labels == label].all()
 
 
-def test_the_folder_val_is_held_back_or_tested_if_there_is_no_test():
+def test_paths_are_sorted_into_the_parts_of_their_folders():
+    paths = ["Train/a/1.jpg", "Train/b/2.jpg", "testing/a/3.jpg"]
+    assert splits.parts_of(paths) == {"train": paths[:2], "test": paths[2:]}
+    for other in (["a/1.jpg", *paths], ["train/1.jpg", "test/a/1.jpg"], paths[:2], []):
+        assert splits.parts_of(other) == {}
+
+
+def test_the_folder_val_is_for_validation_or_tested_if_there_is_no_test():
     paths = [f"{part}/a/{n}.jpg" for part in ("train", "val", "test") for n in range(2)]
     split = splits.split_from_folders(paths)
     assert (split.train_paths, split.validation_paths, split.test_paths) == (paths[:2], paths[2:4], paths[4:])
     split = splits.split_from_folders(paths[:4])
     assert (split.test_paths, split.validation_paths) == (paths[2:4], [])
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"validation_paths": ["b"]}, "1 images on both sides, first b"),
-        ({"database_paths": ["b"]}, "1 images on both sides, first b"),
-        ({"validation_paths": ["x"]}, "names 1 images that features.npz lacks, first x"),
-        ({"rule": "folders"}, "leaves 1 images out, first c; .* dataset_generator.py --rule=folders"),
-    ],
-)
-def test_a_bad_split_with_other_parts_is_refused(changes, message):
-    split = Split(**{**vars(Split(["a"], ["b"], 0.5, 0, splits.LISTS)), **changes})
-    with pytest.raises(UserError, match=message):
-        splits.check(split, ["a", "b", "c"], Path("split.npz"))
+    with pytest.raises(UserError, match=r"do not lie in folders train/ and test/; leave --rule=folders out"):
+        splits.split_from_folders(["a/1.jpg", "b/2.jpg"])

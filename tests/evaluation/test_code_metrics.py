@@ -69,5 +69,5 @@ def test_correlation_of_more_bits_than_are_in_memory_at_a_time_is_the_same(monke
     bits = np.random.default_rng(5).integers(0, 2, (40, 13))
     whole = code_metrics.bit_correlation(bits)
     for block in (1, 4, 5, 12, 13):
-        monkeypatch.setattr(code_metrics, "BLOCK", block)
+        monkeypatch.setattr(code_metrics, "BIT_BLOCK", block)
         assert code_metrics.bit_correlation(bits) == pytest.approx(whole, rel=1e-12)

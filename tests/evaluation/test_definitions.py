@@ -11,15 +11,6 @@ from mhcln.evaluation.definitions import Retrieved
 from mhcln.evaluation.evaluate import Evaluation
 
 
-def test_names_come_in_reading_order():
-    assert definitions.metric_names(7) == [
-        *("mAP@7", "mAP@7_min_denominator", "mAP@7_tie_aware", "mAP@7_worst", "mAP@7_best", "mAP", "P@7", "R@7"),
-        *("P_radius2", "R_radius2", "empty_radius2", "tied_at_k"),
-        *("distinct_codes", "bit_balance_mean", "bit_balance_worst", "bit_correlation_mean"),
-    ]
-    assert definitions.shared_names(7) == [*definitions.metric_names(7)[:8], "tied_at_k"]
-
-
 def test_every_metric_and_curve_is_defined():
     words = definitions.definitions(3)
     curves = {field.name for field in dataclasses.fields(Evaluation) if field.name.endswith("_by_radius")}

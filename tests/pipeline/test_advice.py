@@ -5,29 +5,19 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import RecordingConsole
+from conftest import run_here
 
-import dataset_generator
-import eval as evaluation
-import extract_features
-import trainer
 from mhcln.console import UserError
 
-SCRIPTS = {
-    "extract_features.py": extract_features,
-    "dataset_generator.py": dataset_generator,
-    "trainer.py": trainer,
-    "eval.py": evaluation,
-}
 TRAINING = ("--HASH_BITS=12", "--ALPHA=0.2", "--BATCH_SIZE=30", "--ITERS=20")
 
 
 class Workplace:
-    """A copy of the dump folder that the four scripts made, and the scripts with their flags for it."""
+    """A copy of a dump folder that the four scripts made, and the scripts with their flags for it."""
 
-    def __init__(self, made: Path, folder: Path) -> None:
+    def __init__(self, made: Path, dump: Path, folder: Path) -> None:
         self.dump = folder / "dump"
-        shutil.copytree(made / "dump", self.dump)
+        shutil.copytree(dump, self.dump)
         images, model = made / "images", made / "model"
         self.flags = {
             "extract_features.py": (f"--images_dir={images}", f"--model_dir={model}"),
@@ -43,9 +33,7 @@ class Workplace:
     def run(self, command: str) -> None:
         name, *more = command.split()
         more = [] if any(flag.startswith(tuple(more)) for flag in self.flags[command]) and more else more
-        script = SCRIPTS[name]
-        flags = [*self.flags[command], *more, f"--dump_dir={self.dump}"]
-        script.main(script.parser().parse_args(flags), RecordingConsole())
+        run_here(name, *self.flags[command], *more, f"--dump_dir={self.dump}")
 
     def advice(self, command: str) -> str:
         """Run a command; return its error line, "" if it works."""
@@ -69,13 +57,19 @@ class Workplace:
             self.follow(further)
 
 
-@pytest.fixture
-def place(pipeline, tmp_path):
-    place = Workplace(pipeline, tmp_path)
-    shutil.rmtree(place.dump / "K12")
+@pytest.fixture(scope="module")
+def whole(pipeline, tmp_path_factory) -> Path:
+    """A dump folder with a run of the flags above, its evaluation and an addition."""
+    made = Workplace(pipeline, pipeline / "dump", tmp_path_factory.mktemp("whole"))
+    shutil.rmtree(made.dump / "K12")
     for command in ("trainer.py", "eval.py", "eval.py --add"):
-        place.run(command)
-    return place
+        made.run(command)
+    return made.dump
+
+
+@pytest.fixture
+def place(pipeline, whole, tmp_path) -> Workplace:
+    return Workplace(pipeline, whole, tmp_path)
 
 
 @pytest.mark.parametrize(

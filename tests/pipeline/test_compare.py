@@ -8,7 +8,9 @@ from factories import write_run
 
 from mhcln.data import datasets
 from mhcln.storage import text_files
-from mhcln.storage.results import read_results, write_results
+from mhcln.storage.coded_images import write_codes
+from mhcln.storage.results import read_results
+from mhcln.storage.source import write_json_content
 
 
 def test_the_table_holds_every_finished_run_once(tmp_path, evaluate):
@@ -24,7 +26,7 @@ def test_the_table_holds_every_finished_run_once(tmp_path, evaluate):
     lines = list(csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text())))
     counts = {(line["split"], line["count"]) for line in lines if line["metric"] == "mAP@5"}
     assert counts == {("clean", "2"), ("CONTAMINATED", "1")}
-    assert "copy has the very codes of K8_seed0" in done.stderr
+    assert "copy has the same codes as K8_seed0" in done.stderr
     assert "half is not trained to the end" in done.stderr
     assert f"written to {tmp_path / 'table.md'} and {tmp_path / 'table.csv'}" in done.stdout
     # Without results there are none afterwards: the table writes nothing into the runs.
@@ -49,6 +51,14 @@ def test_the_table_holds_the_published_figures_at_their_cut_off_only(tmp_path, e
     assert "DPSH, independent run" in other  # of the whole ranking, which has no cut-off
 
 
+def test_published_figures_are_shown_if_a_class_has_no_query(tmp_path, evaluate):
+    classes = datasets.known()["UCMD"].class_names
+    codes = write_run(tmp_path, run={"dataset": "UCMD"}, per_class=12, classes=classes)
+    split = ["train" if label == 0 else side for label, side in zip(codes.labels, codes.split, strict=True)]
+    write_codes(tmp_path / "K8", dataclasses.replace(codes, split=split))
+    assert "MHCLN, authors' re-run" in evaluate(f"--dump_dir={tmp_path}", "--table").stdout
+
+
 def test_two_classes_in_a_folder_of_that_name_do_not_stand_beside_published_figures(tmp_path, evaluate):
     write_run(tmp_path, run={"dataset": "UCMD"}, per_class=12, classes=["forest", "harbor"])
     assert "as published" not in evaluate(f"--dump_dir={tmp_path}", "--table").stdout
@@ -59,7 +69,7 @@ def test_a_run_that_was_ended_before_its_time_says_so(tmp_path, evaluate):
     flags = [f"--dump_dir={tmp_path}", "--k=5"]
     assert "100 of 300 iterations" in evaluate(*flags, "--table").stdout
     evaluate(*flags, "--interval=0")
-    assert read_results(tmp_path / "K8").iterations_done == 100
+    assert read_results(tmp_path / "K8")["iterations_done"] == 100
     report = (tmp_path / "K8" / "report.html").read_text(encoding="utf-8")
     assert "<dt>iterations done</dt><dd>100</dd>" in report
 
@@ -69,13 +79,14 @@ def test_the_table_takes_results_that_answer_the_same_question(tmp_path, evaluat
     flags = [f"--dump_dir={tmp_path}", "--k=5"]
     evaluate(*flags, "--interval=0")
     content = read_results(tmp_path / "K8")
-    marked = dataclasses.replace(content, metrics={**content.metrics, "mAP@5": 0.123456})
-    write_results(tmp_path / "K8", marked)
+    marked = {**content, "mAP@5": 0.123456}
+    write_json_content(tmp_path / "K8/results.json", marked)
     assert "0.1235 (1)" in evaluate(*flags, "--table").stdout
-    other_seed = {"config": dataclasses.replace(content.config, seed=9)}
-    for changes in ({"codes_sha256": "00"}, {"archive": "all"}, {"k": 3}, other_seed):
-        write_results(tmp_path / "K8", dataclasses.replace(marked, **changes))
-        assert f"{content.metrics['mAP@5']:.4f} (1)" in evaluate(*flags, "--table").stdout
+    others = [{**marked, **change} for change in ({"codes_sha256": "00"}, {"archive": "all"}, {"k": 3}, {"seed": 9})]
+    others.append({name: value for name, value in marked.items() if name != "mAP@5_tie_aware"})  # an older version's
+    for other in others:
+        write_json_content(tmp_path / "K8/results.json", other)
+        assert f"{content['mAP@5']:.4f} (1)" in evaluate(*flags, "--table").stdout
 
 
 def test_mistakes_with_the_table_are_one_line(tmp_path, evaluate, users_mistake):

@@ -42,13 +42,13 @@ def command(script: str, pipeline: Path, dump: Path) -> list[object]:
 
 
 @pytest.mark.parametrize("script", ["dataset_generator.py", "trainer.py", "eval.py"])
-def test_a_full_disk_is_one_line_and_changes_nothing(pipeline, small_disk, run_script, users_mistake, script):
+def test_a_full_disk_is_one_line_and_changes_nothing(pipeline, small_disk, run_in_process, users_mistake, script):
     for name in ("features.npz", "split.npz", "K12/codes.npz", "K12/run.json"):
         (small_disk / name).parent.mkdir(exist_ok=True)
         shutil.copy(pipeline / "dump" / name, small_disk / name)
     fill(small_disk, leave=4096)
     before = {path: path.read_bytes() for path in small_disk.rglob("*.npz")}
-    users_mistake(run_script(*command(script, pipeline, small_disk)), "No space left on device")
+    users_mistake(run_in_process(*command(script, pipeline, small_disk)), "No space left on device")
     assert not [path for path in small_disk.rglob("*") if path.name.startswith(PART)]
     assert before == {path: path.read_bytes() for path in small_disk.rglob("*.npz")}
 
@@ -62,13 +62,13 @@ def test_a_full_disk_is_one_line_and_changes_nothing(pipeline, small_disk, run_s
     ],  # too little for the weights, or the graph after them
 )
 def test_an_export_to_a_full_disk_is_one_line_and_leaves_nothing(
-    pipeline, small_disk, run_script, users_mistake, target, leave
+    pipeline, small_disk, run_in_process, users_mistake, target, leave
 ):
     (small_disk / "out").mkdir()
     fill(small_disk, leave)
     export = f"--export={small_disk / 'out' / target}"
-    users_mistake(run_script("eval.py", f"--dump_dir={pipeline / 'dump'}", export), "No space left on device")
-    assert {path.name for path in (small_disk / "out").rglob("*")} <= {".lock", "served"}
+    users_mistake(run_in_process("eval.py", f"--dump_dir={pipeline / 'dump'}", export), "No space left on device")
+    assert {path.name for path in (small_disk / "out").rglob("*")} <= {".mhcln.lock", "served"}
 
 
 def read_only(pipeline: Path, disk: Path) -> None:
@@ -80,14 +80,14 @@ def read_only(pipeline: Path, disk: Path) -> None:
 
 
 @pytest.mark.parametrize("script", ["extract_features.py", "dataset_generator.py", "trainer.py"])
-def test_a_read_only_disk_is_one_line(pipeline, small_disk, run_script, users_mistake, script):
+def test_a_read_only_disk_is_one_line(pipeline, small_disk, run_in_process, users_mistake, script):
     read_only(pipeline, small_disk)
-    users_mistake(run_script(*command(script, pipeline, small_disk)), "Read-only file system")
+    users_mistake(run_in_process(*command(script, pipeline, small_disk)), "Read-only file system")
 
 
-def test_a_read_only_disk_is_evaluated_without_a_file(pipeline, small_disk, run_script):
+def test_a_read_only_disk_is_evaluated_without_a_file(pipeline, small_disk, run_in_process):
     read_only(pipeline, small_disk)
-    done = run_script(*command("eval.py", pipeline, small_disk))
+    done = run_in_process(*command("eval.py", pipeline, small_disk))
     assert (done.returncode, done.stderr.count("\n")) == (0, 1), done.stderr
     assert "nothing is written: " in done.stderr
     assert "Read-only file system" in done.stderr

@@ -25,11 +25,11 @@ def test_neighbours_in_the_index_are_those_of_our_search(tmp_path, evaluate, bit
     target = tmp_path / "out" / "codes.faiss"
     result = evaluate(f"--dump_dir={tmp_path / 'dump'}", f"--export={target}", "--images_dir", tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout == f"90 codes of {bits} bits: {target}; which image an id is: {target.with_name('ids.csv')}\n"
+    assert result.stdout == f"90 codes of {bits} bits: {target}; the image of each id: {target.with_name('ids.csv')}\n"
     index = faiss.read_index_binary(str(target))
     np.testing.assert_array_equal(faiss.vector_to_array(index.xb).reshape(index.ntotal, index.code_size), codes.codes)
     far, ids = index.search(codes.codes, 90)
-    rows, distances = Index(codes.codes).search(codes.codes, 90)
+    rows, distances, _ = Index(codes.codes).search(codes.codes, 90)
     order = np.lexsort((ids, far))  # FAISS does not say in which order it returns equals
     np.testing.assert_array_equal(np.take_along_axis(ids, order, 1), rows)
     np.testing.assert_array_equal(np.take_along_axis(far, order, 1), distances)
@@ -60,7 +60,7 @@ def test_an_older_index_is_replaced_and_other_files_are_not(tmp_path, evaluate, 
     assert evaluate(*flags).returncode == 0
     assert (faiss.read_index_binary(str(target)).ntotal, len(rows_of(ids))) == (18, 19)
     refused = evaluate(flags[0], f"--export={tmp_path / 'y.faiss'}")
-    users_mistake(refused, f"{ids} tells the ids of x.faiss and would be replaced; export into another folder")
+    users_mistake(refused, f"{ids} holds the ids of x.faiss and would be replaced; export into another folder")
     target.unlink()
     ids.write_text("id,name\n7,mine\n", encoding="utf-8")
     users_mistake(evaluate(*flags), f"{ids} is not of an export and would be replaced; export into another folder")

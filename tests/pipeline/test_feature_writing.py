@@ -7,40 +7,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import RecordingConsole
+from conftest import RecordingConsole, run_here
 from factories import draw_images, separable_features, write_training_inputs
 from PIL import Image
 
-import dataset_generator
-import eval as evaluation
-import extract_features
 import mhcln
-import trainer
 from mhcln.console import UserError
 from mhcln.data import folders
-from mhcln.pipeline.extract import ExtractOptions, extract
+from mhcln.pipeline import extract as pipeline_extract
+from mhcln.pipeline.extract import extract
+from mhcln.pipeline.extraction import ExtractOptions
 from mhcln.pipeline.feature_batches import ThisProcess
-from mhcln.storage import files, formats, runs, shard_writing, shards
-from mhcln.storage.archive import load_archive
-from mhcln.storage.features import file_of, read_features, write_features
-from mhcln.storage.features_file import Features
+from mhcln.pipeline.opened_run import open_run
+from mhcln.storage import files, runs
+from mhcln.storage.features import Features, file_of, read_features, shard_sizes, write_features, write_file
+from mhcln.storage.file_list import read_list
 from mhcln.storage.files import read_npz
 from mhcln.storage.saver import MOST_WAITING
+from mhcln.storage.split import read_split
 
 COUNT, SIZE = 22, 8
-SCRIPTS = {
-    "extract_features": extract_features,
-    "dataset_generator": dataset_generator,
-    "trainer": trainer,
-    "eval": evaluation,
-}
-
-
-def run(script: str, *flags: object) -> RecordingConsole:
-    """Run a script in this process; return what it reported."""
-    console = RecordingConsole()
-    SCRIPTS[script].main(SCRIPTS[script].parser().parse_args([*map(str, flags)]), console)
-    return console
 
 
 @pytest.fixture
@@ -84,24 +70,14 @@ def assert_same(found: Features, wanted: Features, but: tuple[str, ...] = ()) ->
         assert name in but or np.array_equal(getattr(found.images, name), value), name
 
 
-def sizes(dump: Path) -> list[int]:
-    return [shard.images for shard in shards.read_list(dump / "features.json")]
-
-
 def test_many_images_go_to_shards_which_hold_what_one_file_does(tmp_path, extraction):
     one = extraction(tmp_path / "one", COUNT)
-    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == [".lock", "features.npz"]
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == [".mhcln.lock", "features.npz"]
     several = extraction(tmp_path / "several")
-    assert sorted(path.name for path in (tmp_path / "several").iterdir()) == [".lock", "features", "features.json"]
-    assert sizes(tmp_path / "several") == [8, 8, 6]
+    assert {path.name for path in (tmp_path / "several").iterdir()} == {".mhcln.lock", "features", "features.json"}
+    assert shard_sizes(tmp_path / "several") == [8, 8, 6]
     assert_same(several, one)
     assert extraction.console.said[-1] == f"wrote {tmp_path / 'several' / 'features.json'}"
-
-
-def test_without_the_flag_so_few_images_stay_one_file_byte_for_byte(tmp_path, extraction):
-    extraction(tmp_path / "a", None)
-    extraction(tmp_path / "b", COUNT)
-    assert (tmp_path / "a/features.npz").read_bytes() == (tmp_path / "b/features.npz").read_bytes()
 
 
 def test_the_same_command_does_nothing_and_another_size_keeps_the_features(tmp_path, extraction):
@@ -115,23 +91,13 @@ def test_the_same_command_does_nothing_and_another_size_keeps_the_features(tmp_p
     for size, files_of in ((100, "features.npz"), (5, "features.json"), (SIZE, "features.json")):
         assert_same(extraction(dump, size), wanted)
         assert extraction.computed == 0
-        assert f"features kept, now in {dump / files_of}" in extraction.console.said[-1]
+        assert extraction.console.said[-1] == f"replaced {dump / files_of}"
         assert (dump / "features").is_dir() == (dump / "features.json").exists() == (files_of == "features.json")
         assert (dump / "features.npz").exists() == (files_of == "features.npz")
     extraction(dump, 100)
     assert (extraction(dump, None).vectors == wanted.vectors).all()
     assert file_of(dump).name == "features.npz"
     assert "nothing to do" in extraction.console.said[-1]
-
-
-def test_other_classes_keep_the_features_in_shards(tmp_path, extraction):
-    dump = tmp_path / "dump"
-    wanted = extraction(dump)
-    found = extraction(dump, None, name="Mine")
-    assert extraction.computed == 0
-    assert found.images.dataset == "Mine"
-    assert_same(found, wanted, but=("dataset",))
-    assert sizes(dump) == [8, 8, 6]
 
 
 def test_an_added_and_a_changed_image_cost_only_themselves(tmp_path, extraction, images_dir):
@@ -141,7 +107,7 @@ def test_an_added_and_a_changed_image_cost_only_themselves(tmp_path, extraction,
         Image.new("RGB", (20, 20), "red").save(images_dir / "port" / f"{name}.png")
     after = extraction(dump)
     assert extraction.computed == 2
-    assert sizes(dump) == [8, 8, 8]
+    assert shard_sizes(dump) == [8, 8, 8]
     rows = [after.images.paths.index(path) for path in before.images.paths]
     assert after.vectors[rows].tobytes() == before.vectors[:].tobytes()
     assert_same(extraction(tmp_path / "one", 100), after, but=("inputs", "software"))
@@ -157,11 +123,11 @@ def test_growing_beyond_one_file_and_shrinking_into_one_remove_the_other(tmp_pat
     grown = extraction(dump, COUNT)
     assert extraction.computed == 1
     assert not (dump / "features.npz").exists()
-    assert sizes(dump) == [COUNT, 1]
+    assert shard_sizes(dump) == [COUNT, 1]
     assert (grown.vectors[:COUNT] == one.vectors).all()
     (images_dir / "port" / "zzz.png").unlink()
     assert_same(extraction(dump, COUNT), one)
-    assert sorted(path.name for path in dump.iterdir()) == [".lock", "features.npz"]
+    assert sorted(path.name for path in dump.iterdir()) == [".mhcln.lock", "features.npz"]
 
 
 def test_skipped_images_are_left_out_of_the_shards(tmp_path, extraction, images_dir):
@@ -170,7 +136,7 @@ def test_skipped_images_are_left_out_of_the_shards(tmp_path, extraction, images_
         (images_dir / path).write_bytes(b"no image")
     found = extraction(tmp_path / "several", skip=True)
     assert_same(found, extraction(tmp_path / "one", 100, skip=True))
-    assert (found.images.skipped, sizes(tmp_path / "several")) == (4, [8, 8, 2])
+    assert (found.images.skipped, shard_sizes(tmp_path / "several")) == (4, [5, 8, 5])
 
 
 class Killed(BaseException):
@@ -220,15 +186,13 @@ def test_stopped_at_any_file_the_same_command_goes_on_without_loss(
                     stops += 1
                     if start:
                         assert len(read_features(dump).images) in (COUNT, COUNT + 7)
-            parts = [int(path.stem[5:]) for path in (dump / "features").glob("part-*")]
-            writing = max(parts, default=-1) >= (5 if before == "shards" else 0)  # the old shards are 0 to 4
-            finished, unsaved = extraction.computed, 3 * (MOST_WAITING + 1)
+            computed, unsaved = extraction.computed, 3 * (MOST_WAITING + 1)
             found = extraction(dump)
-            again = finished + extraction.computed - (7 if start else COUNT)
-            assert extraction.computed == 0 if done or writing else again <= unsaved
+            again = computed + extraction.computed - (7 if start else COUNT)
+            assert extraction.computed == 0 if done else again <= unsaved
             assert_same(found, wanted, but=("software", "device"))
-            assert sizes(dump) == ([8, 8, 8, 5] if start else [8, 8, 6])
-            assert len(list((dump / "features").iterdir())) == len(sizes(dump))
+            assert shard_sizes(dump) == ([8, 8, 8, 5] if start else [8, 8, 6])
+            assert len(list((dump / "features").iterdir())) == len(shard_sizes(dump))
             assert not (dump / "features.npz").exists()
             if start:
                 added.rename(aside)
@@ -236,41 +200,28 @@ def test_stopped_at_any_file_the_same_command_goes_on_without_loss(
     assert stops > 20 if before == "nothing" else stops > 10
 
 
-def test_batches_leave_the_disk_as_shards_are_written_and_another_size_makes_them_again(
-    tmp_path, extraction, monkeypatch
-):
-    dump, written = tmp_path / "dump", []
-    real = shard_writing.write_file
+def test_batches_leave_the_disk_as_shards_are_written(tmp_path, extraction, monkeypatch):
+    dump, left = tmp_path / "dump", []
 
     def watched(path: Path, content: Features) -> None:
-        if path.parent.name == "features":
-            if len(written) == 2:
-                raise Killed
-            batches = sorted((dump / "extract.part").glob("batch_*"))
-            written.append([read_npz(batch, "")["features"].shape[1] > 0 for batch in batches])
-        real(path, content)
+        left.append(len(list((dump / "extract.part").glob("batch_*"))))
+        write_file(path, content)
 
-    wanted = extraction(tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        patch.setattr(shard_writing, "write_file", watched)
-        with pytest.raises(Killed):
-            extraction(dump)
-    assert written == [[True] * 8, [False] * 2 + [True] * 6]
-    assert_same(extraction(dump, 7), wanted)
-    assert extraction.computed == 5 * 3  # those of the images in both shards, which are of another size
-    assert sizes(dump) == [7, 7, 7, 1]
+    monkeypatch.setattr(pipeline_extract, "write_file", watched)
+    extraction(dump)
+    assert left == [3, 3, 2]  # of 8, 8 and 6 images, 3 a batch
 
 
 @pytest.mark.parametrize("how", ["gone", "flipped"])
 def test_a_damaged_shard_costs_its_own_images(tmp_path, extraction, how):
     dump = tmp_path / "dump"
     wanted = extraction(dump)
-    part = dump / "features" / "part-00001.npz"
+    part = dump / "features" / read_list(dump / "features.json", "")[1].file
     content = bytearray(part.read_bytes())
     content[300] ^= 4
     part.unlink() if how == "gone" else part.write_bytes(content)
-    with pytest.raises(UserError, match=r"part-00001\.npz.*make it again with extract_features\.py"):
-        run("dataset_generator", f"--dump_dir={dump}")
+    with pytest.raises(UserError, match=rf"{part.name}.*make it again with extract_features\.py"):
+        run_here("dataset_generator", f"--dump_dir={dump}")
     found = extraction(dump)
     assert extraction.computed == SIZE
     assert_same(found, wanted)
@@ -282,7 +233,7 @@ def test_a_flipped_bit_of_the_vectors_in_one_file_is_mended_by_the_advised_comma
     content[300] ^= 4
     (tmp_path / "features.npz").write_bytes(content)
     with pytest.raises(UserError, match=r"features\.npz is damaged.*make it again with extract_features\.py"):
-        run("dataset_generator", f"--dump_dir={tmp_path}")
+        run_here("dataset_generator", f"--dump_dir={tmp_path}")
     assert_same(extraction(tmp_path, None), wanted)
 
 
@@ -296,11 +247,11 @@ def dumps(tmp_path_factory) -> tuple[Path, Path]:
         write_training_inputs(dump, features)
         write_features(dump, features, size)
         (dump / "split.npz").unlink()
-        run("dataset_generator", f"--dump_dir={dump}", "--train_test_split=0.6")
+        run_here("dataset_generator", f"--dump_dir={dump}", "--train_test_split=0.6")
         flags = ("--HASH_BITS=8", "--ITERS=60", "--BATCH_SIZE=15", f"--dump_dir={dump}")
         for loss in ("mhcln", "orthohash", "itq"):
             some = flags if loss != "itq" else (flags[0], flags[3])
-            run("trainer", *some, f"--loss={loss}", *(["--validate=0.2"] if loss == "orthohash" else []))
+            run_here("trainer", *some, f"--loss={loss}", *(["--validate=0.2"] if loss == "orthohash" else []))
         made.append(dump)
     return made[0], made[1]
 
@@ -319,7 +270,7 @@ def test_a_run_on_shards_is_the_run_on_one_file(dumps, name):
 def test_an_evaluation_takes_the_codes_and_leaves_the_shards(dumps):
     results = []
     for dump in dumps:
-        console = run("eval", f"--dump_dir={dump}", "--run_name=K8", "--k=5", "--interval=0")
+        console = run_here("eval", f"--dump_dir={dump}", "--run_name=K8", "--k=5", "--interval=0")
         results.append(json.loads((dump / "K8" / "results.json").read_text(encoding="utf-8")))
     assert results[0]["mAP@5"] == results[1]["mAP@5"]
     assert [cost["what"] for cost in results[1]["costs"]] == ["activations", "codes"]
@@ -334,37 +285,37 @@ def test_other_shards_are_another_run(dumps, tmp_path):
     write_training_inputs(tmp_path, Features(features.vectors[:], features.images))
     write_features(tmp_path, features, 7)
     train = ("trainer", "--HASH_BITS=8", "--ITERS=5", "--BATCH_SIZE=15", f"--dump_dir={tmp_path}")
-    run(*train)
-    assert "done already" in run(*train).said[-1]
+    run_here(*train)
+    assert "done already" in run_here(*train).said[-1]
     write_features(tmp_path, Features(features.vectors[:] + 1, features.images), 7)
     with pytest.raises(UserError, match=r"holds another run \(features_sha256"):
-        run(*train)
+        run_here(*train)
 
 
 @pytest.mark.parametrize("form", ["folder", "list"])
 def test_features_in_shards_are_taken_added_and_searched_with(dumps, tmp_path, form):
     given = dumps[1] if form == "folder" else dumps[1] / "features.json"
     for _ in range(2):
-        run("dataset_generator", f"--dump_dir={tmp_path}", f"--features={given}")
+        run_here("dataset_generator", f"--dump_dir={tmp_path}", f"--features={given}")
     assert_same(read_features(tmp_path), read_features(dumps[0]))
-    assert sizes(tmp_path) == sizes(dumps[1])
+    assert shard_sizes(tmp_path) == shard_sizes(dumps[1])
     with pytest.raises(UserError, match="has other features already"):
         write_features(tmp_path, Features(read_features(dumps[0]).vectors + 1, read_features(dumps[0]).images), 9)
-        run("dataset_generator", f"--dump_dir={tmp_path}", f"--features={given}")
+        run_here("dataset_generator", f"--dump_dir={tmp_path}", f"--features={given}")
     added = separable_features(classes=3, per_class=4, width=16, seed=1)
     table = dataclasses.replace(added.images, paths=[f"more/{path}" for path in added.images.paths])
     (tmp_path / "more").mkdir()
     write_features(tmp_path / "more", Features(added.vectors, table), 5)
     more = tmp_path / "more" if form == "folder" else tmp_path / "more" / "features.json"
-    console = run("eval", f"--dump_dir={dumps[0]}", "--run_name=K8", f"--add={more}", f"--query={more}", "--k=1")
+    console = run_here("eval", f"--dump_dir={dumps[0]}", "--run_name=K8", f"--add={more}", f"--query={more}", "--k=1")
     assert console.said[0].startswith("12 images")
     assert any("12 queries in 72 images" in line for line in console.said)
-    archive = load_archive(runs.read_run(dumps[0] / "K8"), "all", added.images.class_names)
+    archive = open_run(dumps[0], "K8").archive("all")
     assert (archive.parts[1].codes == mhcln.Hasher.load(dumps[0] / "K8").encode(added.vectors)).all()
 
 
 def test_a_notebook_takes_features_in_shards(dumps):
-    features, split = read_features(dumps[1]), formats.read_split(dumps[1] / "split.npz")
+    features, split = read_features(dumps[1]), read_split(dumps[1] / "split.npz")
     equal = [mhcln.equal_images(read_features(dump).vectors, features.images.paths) for dump in dumps]
     assert (equal[0] == equal[1]).all()
     config = mhcln.TrainConfig(bits=8, iterations=20, batch_size=15)

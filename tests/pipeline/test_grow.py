@@ -1,6 +1,7 @@
 """Extraction into a folder that holds features already: only what changed is computed, the rest stays bit for bit."""
 
 import dataclasses
+import os
 import re
 from pathlib import Path
 
@@ -9,18 +10,18 @@ import pytest
 import rasterio
 import tifffile
 from factories import draw_images
+from graphs import opened
 from PIL import Image
 from rasterio.transform import from_origin
 
-from mhcln.backbone.backbone import Backbone, open_backbone
-from mhcln.backbone.recipe import BackboneOptions
+from mhcln.backbone.backbone import Backbone
 from mhcln.console import UserError
 from mhcln.data import folders
 from mhcln.data.reading import Reading
-from mhcln.pipeline.extract import ExtractOptions, extract
+from mhcln.pipeline.extract import extract
+from mhcln.pipeline.extraction import ExtractOptions
 from mhcln.pipeline.feature_batches import ThisProcess
-from mhcln.storage.features import read_features, write_features
-from mhcln.storage.features_file import Features
+from mhcln.storage.features import Features, read_features, write_features
 
 COUNT = 60
 
@@ -65,7 +66,7 @@ def test_an_added_a_changed_and_a_removed_image_cost_only_themselves(tmp_path, i
     Image.new("RGB", (20, 20), "red").save(images_dir / "port" / "aaa.png")
     added, count = extracted(images_dir, backbone, dump, console)
     assert count == 1
-    assert f"{COUNT} of {COUNT + 1} images are described already" in console.said
+    assert f"{COUNT} of {COUNT + 1} images are extracted already" in console.said
     assert added.images.paths == folders.scan(images_dir).paths
     assert rows_of(added).items() >= rows_of(before).items()
     Image.new("RGB", (20, 20), "blue").save(images_dir / "port" / "aaa.png")
@@ -80,6 +81,20 @@ def test_an_added_a_changed_and_a_removed_image_cost_only_themselves(tmp_path, i
     assert removed.images.software == before.images.software
     extracted(images_dir, backbone, dump, console)
     assert console.said[-1].endswith("nothing to do")
+
+
+def test_a_file_with_another_status_time_is_compared_by_its_content(tmp_path, images_dir, backbone, console):
+    dump, path = tmp_path / "dump", images_dir / "port" / "aaa.bmp"
+    Image.new("RGB", (20, 20), "red").save(path)
+    before, _ = extracted(images_dir, backbone, dump, console)
+    status = path.stat()
+    path.chmod(0o600)
+    assert extracted(images_dir, backbone, dump, console)[1] == 0
+    Image.new("RGB", (20, 20), "blue").save(path)  # a file of the same size
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    after, count = extracted(images_dir, backbone, dump, console)
+    assert count == 1
+    assert rows_of(after)["port/aaa.bmp"] != rows_of(before)["port/aaa.bmp"]
 
 
 def test_another_class_for_an_image_computes_it_alone(tmp_path, images_dir, backbone, console):
@@ -105,7 +120,7 @@ def test_growing_that_is_interrupted_goes_on(tmp_path, images_dir, backbone, con
     assert (dump / "features.npz").read_bytes() == old
     after, count = extracted(images_dir, backbone, dump, console)
     assert count == 4
-    assert "continuing an interrupted run: 16 of 20 images are done" in console.said
+    assert "continuing an interrupted extraction: 16 of 20 images are done" in console.said
     assert rows_of(after).items() >= rows_of(before).items()
     assert len(after.images.paths) == COUNT + 20
     assert not (dump / "extract.part").exists()
@@ -114,7 +129,7 @@ def test_growing_that_is_interrupted_goes_on(tmp_path, images_dir, backbone, con
 def test_another_recipe_and_a_file_without_stamps_compute_all(tmp_path, images_dir, model_dir, backbone, console):
     dump = tmp_path / "dump"
     content, _ = extracted(images_dir, backbone, dump, console)
-    other = open_backbone(BackboneOptions(model_dir, reading=Reading(value_range=(0, 3000))), console)
+    other = opened(model_dir, reading=Reading(value_range=(0, 3000)))
     assert extracted(images_dir, other, dump, console)[1] == COUNT
     for stamps in (np.empty((0, 3), np.int64), content.images.stamps[1:]):
         table = dataclasses.replace(content.images, stamps=stamps, inputs="of old")

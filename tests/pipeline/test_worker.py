@@ -1,32 +1,27 @@
-"""A worker, called as Ray calls it: it computes what one process computes, and refuses what is not as the driver's."""
+"""A worker, called as Ray calls it: it computes as one process does, and refuses other files than the command's."""
 
-import collections
-import dataclasses
 import errno
 import os
 import pickle
 import shutil
 import socket
+from pathlib import Path
 
 import graphs
-import numpy as np
 import pytest
 from factories import draw_images
 
 from mhcln.backbone.backbone import recipe_of
 from mhcln.backbone.recipe import BackboneOptions
 from mhcln.console import UserError
-from mhcln.pipeline import worker as worker_module
-from mhcln.pipeline.cluster import ClusterOptions, connected
+from mhcln.device import versions
 from mhcln.pipeline.feature_batches import ThisProcess, compute_missing
-from mhcln.pipeline.hands import ATTEMPTS, Run
-from mhcln.pipeline.worker import PACKAGE, Order, Worker, package_checksum
+from mhcln.pipeline.worker import PACKAGE, Worker, package_checksum
 from mhcln.quiet_tensorflow import tf
 from mhcln.storage.extraction_job import ExtractionJob
-from mhcln.storage.partial_features import Findings, PartialFeatures
+from mhcln.storage.partial_features import PartialFeatures
 
 MARK = "mark"
-HOST = f"worker on {socket.gethostname()}: "
 
 
 @pytest.fixture(autouse=True)
@@ -38,161 +33,89 @@ def threads(monkeypatch) -> list[int]:
     return numbers
 
 
-@pytest.fixture
-def order(model_dir) -> Order:
-    options = BackboneOptions(model_dir / "classify_image_graph_def.pb")
-    return Order(package_checksum(), recipe_of(options.model_dir, options), options, "cpu", 3)
+def opened(file: Path, recipe=None, package: str | None = None) -> Worker:
+    options = BackboneOptions(file)
+    return Worker(package or package_checksum(), recipe or recipe_of(file, options), options, 3, 0)
 
 
 @pytest.fixture
-def partial(tmp_path, order) -> PartialFeatures:
+def file(model_dir) -> Path:
+    return model_dir / "classify_image_graph_def.pb"
+
+
+@pytest.fixture
+def partial(tmp_path, file) -> PartialFeatures:
+    """A job of three batches; an image of the second is empty, another is gone."""
     (tmp_path / "images").mkdir()
-    paths = [path.name for path in draw_images(tmp_path / "images", 7)]
-    job = ExtractionJob.of_files(tmp_path / "images", paths, str(order.recipe), 3)
+    paths = draw_images(tmp_path / "images", 9)
+    paths[4].write_bytes(b"")
+    paths[5].unlink()
+    extractor = str(recipe_of(file, BackboneOptions(file)))
+    job = ExtractionJob.of_files(tmp_path / "images", [path.name for path in paths], extractor, 3)
     partial = PartialFeatures(tmp_path, job)
     partial.resume()
     (partial.folder / MARK).touch()
     return partial
 
 
-def part(partial: PartialFeatures, batch: int) -> PartialFeatures:
-    return PartialFeatures(partial.folder.parent, partial.job.batch(batch))
+def computed(worker: Worker, partial: PartialFeatures, batch: int = 0, on_broken: str = "stop", mark: str = MARK):
+    return worker.compute(PartialFeatures(partial.folder.parent, partial.job.batch(batch)), batch, on_broken, mark)
 
 
-def test_a_worker_computes_the_batches_of_one_process(tmp_path, order, partial, backbone, console, threads):
-    worker = Worker()
-    about = worker.begin(order, part(partial, 1), MARK)
-    assert (about.host, about.device) == (socket.gethostname(), "CPU")
-    assert sorted(path.name for path in partial.folder.iterdir()) == [MARK, "settings.npz"]
-    for batch in (2, 0, 1):
-        assert worker.compute(order, part(partial, batch), batch, "stop") == (Findings(), [])
+def test_a_worker_computes_the_batches_of_one_process(tmp_path, file, partial, backbone, console, threads):
+    worker = opened(file)
     assert threads == [3, 3]
+    assert worker.about() == ("CPU", "; ".join(f"{name}={version}" for name, version in versions().items()))
+    for on_broken, saved in (("stop", False), ("list", False), ("skip", True)):
+        assert [bool(info.error) for info in computed(worker, partial, 1, on_broken)] == [False, True, True]
+        assert (partial.folder / "batch_000001.npz").exists() == saved
+    for batch in (2, 0):
+        assert not any(info.error for info in computed(worker, partial, batch))
     alone = PartialFeatures(tmp_path / "alone", partial.job)
     alone.folder.parent.mkdir()
-    compute_missing(alone, ThisProcess(backbone, console), skip_broken=False, scales={}, console=console)
+    compute_missing(alone, ThisProcess(backbone, console), skip_broken=True, earlier_scale="", console=console)
     for path in alone.folder.glob("batch_*"):
         assert path.read_bytes() == (partial.folder / path.name).read_bytes()
 
 
-def test_a_worker_that_ray_has_started_again_opens_the_backbone_by_itself(order, partial):
-    assert Worker().compute(order, part(partial, 0), 0, "stop") == (Findings(), [])
-    assert partial.features(0).shape == (3, graphs.WIDTH)
-
-
-@pytest.mark.parametrize(("on_broken", "saved"), [("skip", True), ("stop", False), ("list", False)])
-def test_a_broken_image_is_found_in_its_row(order, partial, on_broken, saved):
-    path = partial.folder.parent / "images" / partial.job.paths[4]
-    path.write_bytes(b"")
-    partial = PartialFeatures(
-        partial.folder.parent,
-        ExtractionJob.of_files(path.parent, partial.job.paths, partial.job.extractor, 3),
-    )
-    found, _ = Worker().compute(order, part(partial, 1), 1, on_broken)
-    assert found.problems == {4: "empty file"}
-    assert (partial.folder / "batch_000001.npz").exists() == saved
-
-
-def refused(order: Order, partial: PartialFeatures, mark: str = MARK) -> str:
+def refused(call, *arguments) -> str:
     with pytest.raises(UserError) as caught:
-        Worker().begin(order, part(partial, 0), mark)
-    message = str(pickle.loads(pickle.dumps(caught.value)))  # as Ray brings it to the driver
-    assert message.startswith(HOST)
-    return message
+        call(*arguments)
+    message = str(pickle.loads(pickle.dumps(caught.value)))  # as Ray brings it to the command
+    host = f"worker on {socket.gethostname()}: "
+    assert message.startswith(host)
+    return message.removeprefix(host)
 
 
-def test_another_version_of_the_package_is_refused(tmp_path, order, partial):
+def test_another_package_and_other_weights_are_refused(tmp_path, file):
     shutil.copytree(PACKAGE, tmp_path / "mhcln", ignore=shutil.ignore_patterns("__pycache__"))
-    assert package_checksum(tmp_path / "mhcln") == order.package
-    with (tmp_path / "mhcln" / "backbone" / "loader.py").open("a", encoding="utf-8") as file:
-        file.write("\n")
-    other = dataclasses.replace(order, package=package_checksum(tmp_path / "mhcln"))
-    assert "is another version of this package" in refused(other, partial)
-
-
-def test_another_file_of_weights_is_refused(tmp_path, order, partial):
+    assert package_checksum(tmp_path / "mhcln") == package_checksum()
+    with (tmp_path / "mhcln" / "backbone" / "loader.py").open("a", encoding="utf-8") as source:
+        source.write("\n")
+    other_package = package_checksum(tmp_path / "mhcln")
+    assert refused(opened, file, None, other_package).startswith(f"{PACKAGE} is another version of this package")
     other = graphs.write_graph(tmp_path / "model", graphs.small_graph(seed=1))
     recipe = recipe_of(other, BackboneOptions(other))
-    assert recipe != order.recipe
-    message = refused(dataclasses.replace(order, recipe=recipe), partial)
-    assert f"is not the file that it is where the command runs (SHA-256 {order.recipe.sha256[:12]}" in message
-
-
-def test_weights_that_are_not_there_are_refused(tmp_path, order, partial):
-    gone = dataclasses.replace(order.backbone, model_dir=tmp_path / "gone.pb")
-    assert "gone.pb does not exist" in refused(dataclasses.replace(order, backbone=gone), partial)
+    assert refused(opened, file, recipe).startswith(f"{file} has another SHA-256 than where the command runs")
+    assert "gone.pb does not exist" in refused(opened, tmp_path / "gone.pb", recipe)
 
 
 @pytest.mark.parametrize("change", [os.unlink, lambda path: path.write_bytes(b"another")])
-def test_images_that_a_worker_does_not_see_are_refused(order, partial, change):
-    path = partial.folder.parent / "images" / partial.job.paths[0]
+@pytest.mark.parametrize("on_broken", ["stop", "skip"])  # the image is not broken where the command runs
+def test_images_that_are_not_the_commands_are_refused(file, partial, change, on_broken):
+    path = Path(partial.job.images_dir, partial.job.paths[1])
     change(path)
-    assert f"{path} is missing, or another file than where the command runs" in refused(order, partial)
-    # even if images that cannot be read may be skipped: they are there, but not here
-    with pytest.raises(UserError, match=f"{HOST}.* is missing, or another file"):
-        Worker().compute(order, part(partial, 0), 0, "skip")
+    message = refused(computed, opened(file), partial, 0, on_broken)
+    assert message.startswith(f"{path} is missing or not the file that the command sees")
 
 
-def test_a_folder_that_is_not_the_drivers_is_refused(order, partial):
-    assert "is not the folder of the command; --dump_dir must be" in refused(order, partial, "another mark")
-
-
-def test_a_disk_that_is_full_is_one_line(order, partial, monkeypatch):
+def test_a_folder_that_is_not_the_commands_and_a_full_disk_are_one_line(file, partial, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/shared/x")
 
-    with monkeypatch.context() as patched:
-        patched.setattr("mhcln.storage.files.write_arrays", full)
-        with pytest.raises(UserError, match=f"{HOST}/shared/x: No space left on device; nothing half-written"):
-            Worker().compute(order, part(partial, 0), 0, "stop")
-    monkeypatch.setattr(worker_module.Path, "write_text", full)
-    assert "No space left on device" in refused(order, partial)
-    assert sorted(path.name for path in partial.folder.iterdir()) == [MARK, "settings.npz"]
-
-
-def test_numbers_that_are_not_finite_and_warnings_come_with_the_name_of_the_machine(order, partial):
-    worker = Worker()
-    worker.begin(order, part(partial, 0), MARK)
-    worker._console.warn("the device has no memory for 3 images at a time")
-    _, warnings = worker.compute(order, part(partial, 0), 0, "stop")
-    assert warnings == [f"{HOST}the device has no memory for 3 images at a time"]
-    backbone = worker._engine.backbone
-    nan = dataclasses.replace(backbone, network=lambda images: tf.fill([len(images), graphs.WIDTH], np.nan))
-    worker._engine.backbone = nan
-    with pytest.raises(UserError, match=f"{HOST}the network gives {partial.job.paths[3]} numbers that are not finite"):
-        worker.compute(order, part(partial, 1), 1, "stop")
-
-
-def test_processors_of_no_worker_are_a_mistake():
-    with pytest.raises(UserError, match="--cpus_per_worker is of workers"):
-        ClusterOptions(cpus_per_worker=2)
-    with pytest.raises(UserError, match="--address is empty"):
-        ClusterOptions(address="")
-
-
-def test_a_batch_that_ends_its_workers_again_and_again_is_named(partial):
-    run = Run(partial, MARK, collections.deque([1, 2]), "stop")
-    for _ in range(ATTEMPTS - 1):
-        assert run.waiting.popleft() == 1
-        run.put_back(1, "out of memory")
-    with pytest.raises(UserError, match=rf"at the batch that begins with {partial.job.paths[3]} \(out of memory\)"):
-        run.put_back(1, "out of memory")
-
-
-def test_a_job_whose_workers_are_all_lost_ends(partial, monkeypatch):
-    run = Run(partial, MARK, collections.deque([1]), "stop")
-    run.check_progress()
-    monkeypatch.setattr("mhcln.pipeline.hands.START_SECONDS", -1)
-    with pytest.raises(UserError, match=r"all workers are lost.*what is done is kept"):
-        run.check_progress()
-
-
-def test_a_machine_that_is_too_busy_to_start_ray_is_one_line(monkeypatch):
-    def too_busy(*_, **__):
-        raise Exception("The current node timed out during startup.\nThis could happen because ...")
-
-    monkeypatch.setattr("ray.init", too_busy)
-    with (
-        pytest.raises(UserError, match=r"Ray cannot be started here \(The current node timed out during startup"),
-        connected(ClusterOptions(workers=2), "auto"),
-    ):
-        pass
+    worker = opened(file)
+    message = refused(computed, worker, partial, 0, "stop", "another mark")
+    assert message.startswith(f"{partial.folder} is not the folder that the command sees")
+    monkeypatch.setattr("mhcln.storage.files.write_arrays", full)
+    assert refused(computed, worker, partial) == "[Errno 28] No space left on device: '/shared/x'"
+    assert sorted(path.name for path in partial.folder.iterdir()) == [MARK]

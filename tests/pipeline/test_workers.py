@@ -1,320 +1,255 @@
-"""Workers of a Ray cluster of several nodes, all on this machine: whatever is lost, the features are the same bytes.
+"""Workers of a Ray cluster of two machines, both on this one: whatever is lost, the features are the same bytes.
 
-What a worker refuses is tested without Ray in test_worker.py; here one node of the cluster sees other folders.
+One cluster and one engine serve the tests in their order; the last of them loses both machines. What a worker refuses
+is tested without Ray in test_worker.py.
 """
 
 import contextlib
 import os
-import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
-from conftest import REPO_ROOT
+import ray
+from conftest import REPO_ROOT, RecordingConsole
 from factories import draw_images
+from ray._private.utils import psutil
 from ray.cluster_utils import Cluster
 
+from mhcln.backbone.recipe import BackboneOptions
 from mhcln.console import UserError
-from mhcln.pipeline import cluster as cluster_module
-from mhcln.pipeline.cluster import ClusterOptions, _room, connected
-from mhcln.pipeline.worker import PACKAGE
-from mhcln.storage.files import PART, locked
-from mhcln.storage.layout import PARTIAL_FEATURES
+from mhcln.data import folders
+from mhcln.pipeline import workers as workers_module
+from mhcln.pipeline.extract import extract, extract_features
+from mhcln.pipeline.extraction import ExtractOptions
+from mhcln.pipeline.feature_batches import ThisProcess, compute_missing
+from mhcln.pipeline.worker import Worker
+from mhcln.pipeline.workers import ClusterOptions, WorkersEngine, _needs, _room, workers
+from mhcln.storage.extraction_job import ExtractionJob
+from mhcln.storage.files import locked
+from mhcln.storage.partial_features import PartialFeatures
 
-COUNT = 240
-BATCHES = COUNT // 2
-STORE = {"object_store_memory": cluster_module.OBJECT_STORE_BYTES}
-# Ray finds out that a node is lost in 5 s, not in 15, and takes no busy one for lost
-SOON = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500, "health_check_failure_threshold": 10}
-ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+COUNT = 160
+BATCH_SIZE = 2
+SECONDS = 120  # that anything may take
+HOST = f"worker on {socket.gethostname()}: "
 
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A head that computes nothing; tests add the nodes that do."""
+    """A cluster of two machines of one processor."""
+    size = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("RAY_worker_niceness", "0")
-        head = {"num_cpus": 0, "include_dashboard": False, "_system_config": SOON, **STORE}
-        running = Cluster(initialize_head=True, head_node_args=head)
+        running = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **size})
+        running.add_node(**size)
         yield running
         running.shutdown()
 
 
 @pytest.fixture(scope="module")
-def node(cluster):
-    """The node of one processor that is always there."""
-    return cluster.add_node(num_cpus=1, **STORE)
+def engine(cluster, model_dir):
+    """An engine of a worker on each machine, both of which have started; this process is the driver."""
+    options = ClusterOptions(address=cluster.address)
+    with workers(BackboneOptions(model_dir), options, "auto", RecordingConsole()) as opened:
+        wait_for_starts(opened)
+        yield opened
 
 
 @pytest.fixture(scope="module")
 def images_dir(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("images")
-    for name in ("beach", "forest"):
-        (folder / name).mkdir()
-    for number, path in enumerate(draw_images(folder, COUNT)):
-        path.rename(folder / ("beach", "forest")[number % 2] / path.name)
+    draw_images(folder, COUNT)
     return folder
 
 
 @pytest.fixture(scope="module")
-def flags(images_dir, model_dir) -> tuple[str, ...]:
-    return (f"--images_dir={images_dir}", f"--model_dir={model_dir}", "--batch_size=2")
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, flags) -> bytes:
-    """`features.npz` of one process with the threads of a worker."""
-    dump_dir = tmp_path_factory.mktemp("whole")
-    command = [sys.executable, REPO_ROOT / "extract_features.py", *flags, f"--dump_dir={dump_dir}"]
-    subprocess.run(command, check=True, capture_output=True, env={**os.environ, **ONE_THREAD})
-    return (dump_dir / "features.npz").read_bytes()
+def job(backbone, images_dir) -> ExtractionJob:
+    paths = sorted(path.name for path in images_dir.iterdir())
+    return ExtractionJob.of_files(images_dir, paths, backbone.extractor, BATCH_SIZE)
 
 
 @pytest.fixture
-def started(cluster, node, flags, tmp_path):  # noqa: ARG001, the node must be there
-    """A function that starts the script and returns when it has saved some batches; it does not outlive the test."""
-    with contextlib.ExitStack() as stack:
-
-        def start(*more: str, batches: int = 3) -> subprocess.Popen:
-            command = [sys.executable, REPO_ROOT / "extract_features.py", *flags, f"--dump_dir={tmp_path}"]
-            process = subprocess.Popen(
-                [*command, f"--address={cluster.address}", *more],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                start_new_session=True,
-            )
-            stack.callback(process.communicate)
-            stack.callback(process.kill)
-            wait_for(lambda: process.poll() is not None or saved(tmp_path) >= batches)
-            return process
-
-        yield start
+def partial(job, tmp_path) -> PartialFeatures:
+    made = PartialFeatures(tmp_path, job)
+    made.resume()
+    return made
 
 
-def wait_for(condition, seconds: float = 120) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.01)
+@pytest.fixture(scope="module")
+def whole(backbone, job, tmp_path_factory) -> dict[str, bytes]:
+    """The files of all batches, as one process makes them."""
+    made = PartialFeatures(tmp_path_factory.mktemp("whole"), job)
+    alone = ThisProcess(backbone, RecordingConsole())
+    compute_missing(made, alone, skip_broken=False, earlier_scale="", console=alone.console)
+    return contents(made)
 
 
-def saved(dump_dir: Path) -> int:
-    return len(list((dump_dir / PARTIAL_FEATURES).glob("batch_*")))
+def contents(partial: PartialFeatures) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in partial.folder.glob("batch_*")}
 
 
-def workers_of(node) -> list[int]:
-    """Process ids of the workers of a node, which are children of its raylet."""
-    found = []
-    (raylet,) = [each.process.pid for each in node.all_processes["raylet"]]
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended
-            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == raylet and (process / "cmdline").read_text().startswith("ray::Worker"):
-                found.append(int(process.name))
-    return found
+def wait_for_starts(engine) -> None:
+    """Wait until all workers that start, or start again, have done so."""
+    _, late = ray.wait(list(engine._calls), num_returns=len(engine._calls), timeout=SECONDS)
+    assert not late
 
 
-def ends_as_one_process(process: subprocess.Popen, dump_dir: Path, whole: bytes) -> str:
-    out, errors = process.communicate(timeout=240)
-    assert (process.returncode, errors) == (0, "")
-    assert "raylet" not in out
-    assert (dump_dir / "features.npz").read_bytes() == whole
-    assert sorted(path.name for path in dump_dir.iterdir()) == [".lock", "features.npz"]
-    return out
+def process_of(node, name: str) -> psutil.Process:
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    return next(each for each in raylet.children() if each.cmdline()[0].startswith(f"ray::{name}"))
 
 
-def test_a_worker_is_killed(started, node, tmp_path, whole):
-    process = started()
-    killed = workers_of(node)
-    assert len(killed) == 1
-    os.kill(killed[0], signal.SIGKILL)
-    assert saved(tmp_path) < BATCHES
-    out = ends_as_one_process(process, tmp_path, whole)
-    assert "workers: 1 on 1 machines, 1 threads each, CPU" in out
+def computing(engine, partial, actors: int):
+    """Start a job; return its generator when so many workers have batches."""
+    computed = engine.compute(partial, list(range(partial.job.batches)), "stop", lambda: None)
+    while len({actor for actor, batch in engine._calls.values() if batch is not None}) < actors:
+        next(computed)
+    return computed
 
 
-def test_a_node_joins_and_another_is_killed(started, cluster, node, tmp_path, whole):
-    lost = cluster.add_node(num_cpus=2, **STORE)
-    process = started()
-    stopped = [*workers_of(node), *workers_of(lost)]
-    for pid in stopped:  # now nobody but the new node can go on
-        os.kill(pid, signal.SIGSTOP)
-    before = saved(tmp_path)
-    new = cluster.add_node(num_cpus=1, **STORE)
-    try:
-        wait_for(lambda: saved(tmp_path) > before + 3 or process.poll() is not None)
-        assert workers_of(new)
-        cluster.remove_node(lost, allow_graceful=False)  # with the batches that it has
-        for pid in stopped:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
-        out = ends_as_one_process(process, tmp_path, whole)
-    finally:
-        cluster.remove_node(new)
-    assert re.search(r"workers: [123] on [12] machines, 1 threads each, CPU", out)
+def test_the_batches_of_a_worker_that_is_killed_are_computed_again(cluster, engine, partial, whole, capfd):
+    computed = computing(engine, partial, 2)
+    process_of(cluster.head_node, "Worker").kill()
+    assert len(contents(partial)) < len(whole)
+    list(computed)
+    assert contents(partial) == whole
+    assert capfd.readouterr() == ("", "")
+    assert (engine.device, engine.software.split("=")[0]) == ("CPU", "tensorflow")
+    wait_for_starts(engine)
 
 
-def test_the_driver_is_stopped_and_killed_and_run_again(started, node, tmp_path, whole):
-    process = started()
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (130, "stopped by Ctrl-C\n")
-    wait_for(lambda: not workers_of(node))
-    before = saved(tmp_path)
-    assert 3 <= before < BATCHES
-    assert not list((tmp_path / PARTIAL_FEATURES).glob(f"{PART}*"))
-    process = started(batches=before + 3)
-    process.kill()
-    process.communicate()
-    assert not (tmp_path / "features.npz").exists()
-    out = ends_as_one_process(started(batches=BATCHES), tmp_path, whole)
-    assert "continuing an interrupted run: " in out
-
-
-def test_broken_images_are_listed_by_workers_too(cluster, node, run_script, model_dir, tmp_path, users_mistake):  # noqa: ARG001
-    (tmp_path / "images" / "beach").mkdir(parents=True)
-    paths = draw_images(tmp_path / "images" / "beach", 12)
+def test_broken_images_are_listed_and_a_second_command_is_refused(engine, tmp_path, console):
+    (tmp_path / "images").mkdir()
+    paths = draw_images(tmp_path / "images", 12)
     for path in (paths[1], paths[10]):
         path.write_bytes(b"")
-    flags = (f"--images_dir={tmp_path / 'images'}", f"--model_dir={model_dir}", "--batch_size=2")
-    done = run_script("extract_features.py", *flags, f"--dump_dir={tmp_path}", f"--address={cluster.address}")
-    first, last = sorted(f"beach/{path.name}" for path in (paths[1], paths[10]))
-    users_mistake(done, f"2 of 12 images cannot be read: {first} (empty file), {last} (empty file); repair")
+    options = ExtractOptions(tmp_path / "images", tmp_path / "dump", batch_size=BATCH_SIZE, unlabelled=True)
+    scan = folders.scan_unlabelled(options.images_dir)
+    with pytest.raises(UserError, match=f"^2 of 12 images cannot be read: {paths[1].name}.*, {paths[10].name}.*;"):
+        extract(scan, engine, options, console)
+    with locked(options.dump_dir), pytest.raises(UserError, match="another process is writing here"):
+        extract(scan, engine, options, console)
 
 
-TWO_JOBS = """
-import sys
-from pathlib import Path
-from mhcln.backbone.recipe import BackboneOptions
-from mhcln.console import Console
-from mhcln.data import folders
-from mhcln.pipeline.cluster import ClusterOptions
-from mhcln.pipeline.extract import ExtractOptions, extract
-from mhcln.pipeline.workers import workers
-images, model, dump, address = sys.argv[1:]
-with workers(BackboneOptions(Path(model)), ClusterOptions(address=address), "auto", Console()) as engine:
-    for name in ("one", "two"):
-        options = ExtractOptions(Path(images), Path(dump, name), batch_size=2)
-        extract(folders.scan(Path(images)), engine, options, Console())
-        print("process", *(member.actor._actor_id.hex() for member in engine._members))
-"""
+def test_what_a_worker_refuses_is_one_line(engine, partial):
+    partial.job = ExtractionJob(**{**vars(partial.job), "stamps": partial.job.stamps + 1})
+    with pytest.raises(UserError, match=f"^{HOST}.* is missing or not the file that the command sees"):
+        list(engine.compute(partial, [0], "stop", lambda: None))
+    other = ray.remote(num_cpus=0)(Worker).remote("another", None, None, 1, 0)
+    refused = WorkersEngine(ray, [other], engine._needs, "", "")
+    with pytest.raises(UserError, match=f"^a worker cannot start.*: {HOST}.* is another version of this package"):
+        list(refused.compute(partial, [0], "stop", lambda: None))
 
 
-def test_the_same_workers_compute_several_jobs(cluster, node, images_dir, model_dir, tmp_path, whole):  # noqa: ARG001
-    command = [sys.executable, "-c", TWO_JOBS, images_dir, model_dir, tmp_path, cluster.address]
-    done = subprocess.run(command, cwd=REPO_ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    actors = [line for line in done.stdout.splitlines() if line.startswith("process ")]
-    assert len(actors) == 2
-    assert actors[0] == actors[1]
-    assert done.stdout.count("workers: 1 on 1 machines") == 1
-    for name in ("one", "two"):
-        assert (tmp_path / name / "features.npz").read_bytes() == whole
+def test_a_batch_that_ends_its_workers_again_and_again_is_named(engine, partial, capfd):
+    class Fragile:
+        def about(self):
+            return "", ""
+
+        def compute(self, _partial, batch, *_):
+            if batch == 1:
+                os._exit(1)
+            return []
+
+    actors = [ray.remote(num_cpus=0, max_restarts=10, max_concurrency=2)(Fragile).remote() for _ in range(2)]
+    fragile = WorkersEngine(ray, actors, engine._needs, "", "")
+    done = []
+    with pytest.raises(UserError, match=f"^3 workers ended at the batches of .*{partial.job.paths[2]}.*--batch_size$"):
+        done.extend(batch for batch, _ in fragile.compute(partial, list(range(6)), "stop", lambda: None))
+    assert 1 not in done
+    assert capfd.readouterr() == ("", "")
 
 
-def test_two_drivers_on_one_dump_folder(started, tmp_path, users_mistake):
-    with locked(tmp_path):
-        process = started()
-        out, errors = process.communicate()
-    done = subprocess.CompletedProcess([], process.returncode, out, errors)
-    users_mistake(done, f"{tmp_path}: another process is writing here")
+def test_a_machine_is_lost_and_then_ray_itself_on_the_last_one(cluster, engine, partial, whole, capfd):
+    computed = computing(engine, partial, 2)
+    (lost,) = cluster.worker_nodes
+    cluster.remove_node(lost, allow_graceful=False)  # with the batches that its worker has
+    assert len(contents(partial)) < len(whole)
+    list(computed)
+    assert contents(partial) == whole
+    computed = computing(engine, partial, 1)
+    process_of(cluster.head_node, "RuntimeEnvAgent").kill()
+    with pytest.raises(UserError, match=r"^no machine runs a worker|^a worker cannot start, or Ray has lost it"):
+        list(computed)
+    assert capfd.readouterr() == ("", "")
 
 
-@contextlib.contextmanager
-def node_with_other_files(cluster, folder: Path, other: Path):
-    """A node of the cluster on which another folder is in the place of one."""
-    start = f"mount --bind {other} {folder} && exec {sys.executable} -m ray.scripts.scripts start --num-cpus=1"
-    command = f"{start} --address={cluster.address} --object-store-memory={STORE['object_store_memory']} --block"
-    unshared = ["unshare", "--mount", "sh", "-c"]
-    if subprocess.run([*unshared, f"mount --bind {other} {folder}"], capture_output=True, check=False).returncode:
-        pytest.skip("this user may not mount a folder")
-    process = subprocess.Popen([*unshared, command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait()
+def test_workers_of_this_machine_are_stopped_and_one_process_goes_on(job, model_dir, tmp_path, whole, console):
+    flags = (f"--images_dir={job.images_dir}", f"--model_dir={model_dir}", f"--dump_dir={tmp_path}", "--unlabelled")
+    command = [sys.executable, REPO_ROOT / "extract_features.py", *flags, f"--batch_size={BATCH_SIZE}", "--workers=2"]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    process = subprocess.Popen([*command, "--cpus_per_worker=1"], **streams)
+    limit, partial = time.monotonic() + SECONDS, PartialFeatures(tmp_path, job)
+    while process.poll() is None and len(contents(partial)) < 3 and time.monotonic() < limit:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    out, errors = process.communicate(timeout=SECONDS)
+    assert (process.returncode, out, errors) == (130, "workers: 2 of 1 processors and 0 GPUs\n", "stopped by Ctrl-C\n")
+    done = contents(partial)
+    assert 3 <= len(done) < len(whole)
+    assert done.items() <= whole.items()
+    options = ExtractOptions(
+        Path(job.images_dir), tmp_path, batch_size=BATCH_SIZE, unlabelled=True, backbone=BackboneOptions(model_dir)
+    )
+    extract_features(options, console)
+    assert f"continuing an interrupted extraction: {len(done) * BATCH_SIZE} of {COUNT} images are done" in console.said
 
 
-def without_unpushed_error(errors: str) -> str:
-    """Take off one line of Ray's C++ that no setting of Ray keeps quiet: on a busy machine it may say on stderr that it
-    could not push to the driver the end of a call, which the driver has ended itself.
-    """
-    unpushed = r"^\[[^]\n]* E \d+ \d+\] task_manager\.cc:\d+: Failed to push error to driver for task [0-9a-f]+\n"
-    return re.sub(unpushed, "", errors, flags=re.MULTILINE)
-
-
-def test_a_worker_that_sees_other_images_is_refused_at_the_start_and_left_out_later(
-    started, cluster, node, tmp_path, images_dir, whole, tmp_path_factory, users_mistake
-):
-    nothing = tmp_path_factory.mktemp("nothing")
-    process = started()
-    for pid in workers_of(node):
-        os.kill(pid, signal.SIGSTOP)
-    with node_with_other_files(cluster, images_dir, nothing):
-        assert process.stderr.readline().endswith("going on without that machine\n")
-        for pid in workers_of(node):
-            os.kill(pid, signal.SIGCONT)
-        ends_as_one_process(process, tmp_path, whole)
-        shutil.rmtree(tmp_path)
-        process = started()
-        out, errors = process.communicate()
-    done = subprocess.CompletedProcess([], process.returncode, out, without_unpushed_error(errors))
-    users_mistake(done, f"worker on {socket.gethostname()}: {images_dir}", "--images_dir must be a folder that all")
-    assert saved(tmp_path) == 0
-
-
-def test_a_cluster_without_the_package_is_one_line(started, cluster, tmp_path_factory, users_mistake):
-    with node_with_other_files(cluster, PACKAGE, tmp_path_factory.mktemp("nothing")):
-        process = started()
-        out, errors = process.communicate()
-    done = subprocess.CompletedProcess([], process.returncode, out, without_unpushed_error(errors))
-    users_mistake(done, f"worker on {socket.gethostname()}: it cannot start (", "No module named 'mhcln.")
-
-
-def test_workers_of_this_machine_alone(run_script, flags, tmp_path, whole):
-    done = run_script("extract_features.py", *flags, f"--dump_dir={tmp_path}", "--workers=2", "--cpus_per_worker=1")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "workers: 2 on 1 machines, 1 threads each, CPU" in done.stdout
-    assert (tmp_path / "features.npz").read_bytes() == whole
-
-
-def test_mistakes_are_one_line(run_script, flags, tmp_path, users_mistake):
-    (tmp_path / "ray.py").write_text("raise ModuleNotFoundError('No module', name='ray')")
-    command = [sys.executable, REPO_ROOT / "extract_features.py", *flags, f"--dump_dir={tmp_path}"]
-    without_ray = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run([*command, "--workers=2"], env=without_ray, capture_output=True, text=True, check=False)
-    users_mistake(done, f"need Ray, which {sys.executable} does not have; pip install 'ray>=2.40'")
-    users_mistake(run_script("extract_features.py", *flags, "--workers=0"), "--workers", "'0' is not a whole number")
-    users_mistake(run_script("extract_features.py", *flags, "--cpus_per_worker=2"), "give --workers or --address too")
-
-
-def test_an_address_where_nobody_answers_is_given_up_in_time(monkeypatch):
-    monkeypatch.setattr(cluster_module, "CONNECT_SECONDS", 3)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        for address in (f"127.0.0.1:{silent.getsockname()[1]}", f"ray://127.0.0.1:{silent.getsockname()[1]}"):
-            with (
-                pytest.raises(UserError, match=f"no Ray cluster answers at --address={address} within 3 s"),
-                connected(ClusterOptions(address=address), "auto"),
-            ):
-                pass
-    monkeypatch.setattr(cluster_module, "CONNECT_SECONDS", 60)
-    with (
-        pytest.raises(UserError, match="no Ray cluster can be used at --address=no such address"),
-        connected(ClusterOptions(address="no such address"), "auto"),
-    ):
+def refusal(**options) -> str:
+    opened = workers(BackboneOptions(random_seed=0), ClusterOptions(**options), "auto", RecordingConsole())
+    with pytest.raises(UserError) as caught, opened:
         pass
+    return str(caught.value)
+
+
+def test_ray_that_is_not_there_or_does_not_answer_is_one_line(monkeypatch):
+    def too_busy(*_, **__):
+        raise Exception("The current node timed out during startup.\nThis could happen because ...")
+
+    wrong = refusal(address="no such address")
+    assert wrong.startswith("no Ray cluster can be used at --address=no such address (Ray says: ValueError")
+    monkeypatch.setattr(workers_module, "CONNECT_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        line = refusal(address=f"127.0.0.1:{silent.getsockname()[1]}")
+    assert line.endswith("(nothing answers within 0.5 s); start one by: ray start --head")
+    monkeypatch.setattr("ray.init", too_busy)
+    assert refusal(workers=2).startswith("Ray cannot be started (The current node timed out during startup. This could")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert refusal(workers=2).endswith("lacks Ray, which --workers needs; pip install 'ray>=2.40'")
 
 
 @pytest.mark.parametrize(
-    ("resources", "cpus", "gpus", "room"),
-    [({"CPU": 8.0}, 3, 0, 2), ({"CPU": 8.0}, 1, 1, 0), ({"CPU": 8.0, "GPU": 4.0}, 3, 1, 2), ({"GPU": 4.0}, 1, 0, 0)],
+    ("machines", "options", "device", "needs", "room"),
+    [
+        ([{"CPU": 8.0}, {"CPU": 5.0}, {}], {"address": "auto", "cpus_per_worker": 3}, "auto", (3, 0), 3),
+        ([{"CPU": 8.0}], {"workers": 3}, "auto", (2, 0), 4),
+        ([{"CPU": 8.0}], {"address": "auto"}, "gpu", (1, 1), 0),
+        ([{"CPU": 8.0}, {"CPU": 6.0, "GPU": 2.0}], {"address": "auto"}, "auto", (3, 1), 2),
+        ([{"CPU": 8.0, "GPU": 4.0}], {"address": "auto", "cpus_per_worker": 3}, "auto", (3, 1), 2),
+        ([{"CPU": 8.0, "GPU": 4.0}], {"workers": 2}, "cpu", (4, 0), 2),
+    ],
 )
-def test_the_room_of_a_node(resources, cpus, gpus, room):
-    assert _room(resources, cpus, gpus) == room
+def test_how_many_workers_there_is_room_for(machines, options, device, needs, room):
+    found = _needs(machines, ClusterOptions(**options), device)
+    assert tuple(found.values()) == needs
+    assert _room(machines, found) == room
+
+
+def test_a_cluster_without_room_and_flags_of_no_worker_are_one_line(monkeypatch):
+    nodes = [{"Alive": True, "Resources": {"CPU": 2.0}}, {"Alive": False, "Resources": {"CPU": 9.0}}]
+    cluster = contextlib.nullcontext(types.SimpleNamespace(nodes=lambda: nodes))
+    monkeypatch.setattr(workers_module, "_connected", lambda _: cluster)
+    assert refusal(address="auto", cpus_per_worker=4).startswith(
+        "there is room for 0 workers of 4 processors and 0 GPUs;"
+    )
+    assert refusal(workers=3).startswith("there is room for 2 workers of 1 processors and 0 GPUs;")
+    with pytest.raises(UserError, match="--cpus_per_worker needs --workers"):
+        ClusterOptions(cpus_per_worker=2)
+    with pytest.raises(UserError, match="--address is empty"):
+        ClusterOptions(address="")

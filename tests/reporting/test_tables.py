@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+from typing import Any
 
 import factories
 import pytest
@@ -9,18 +10,18 @@ import pytest
 from mhcln.data.datasets import Published
 from mhcln.reporting import tables
 from mhcln.reporting.tables import CLEAN, CONTAMINATED, PUBLISHED, UNKNOWN, Row
-from mhcln.storage.results import Results
 from mhcln.storage.text_files import write_csv
 
 METRICS = ["mAP@20"]
 TITLES = {"mhcln": "MHCLN", "orthohash": "OrthoHash"}
 
 
-def made(value: float, **changes) -> Results:
-    return factories.results(**{"mAP@20": value, "dataset": "UCMD", "bits": 32, "loss": "mhcln", **changes})
+def made(value: float, **changes) -> dict[str, Any]:
+    values = {"mAP@20": value, "dataset": "UCMD", "bits": 32, "loss": "mhcln", **changes}
+    return factories.results(**values).to_json()
 
 
-def own_rows(*results: Results) -> list[Row]:
+def own_rows(*results: dict[str, Any]) -> list[Row]:
     return tables.own_rows(results, METRICS, TITLES)
 
 

@@ -1,150 +1,17 @@
-"""Files are whole or absent, damage is found, and two writers never meet."""
+"""Files are whole or absent, two writers never meet, and text files say what they are given."""
 
 import csv
-import errno
 import io
 import os
-import pickle
 import subprocess
 import sys
-import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import REPO_ROOT
 
 from mhcln.console import UserError
-from mhcln.storage import files, layout, text_files, zip_members
-
-ARRAYS = {"codes": np.arange(24, dtype=np.uint8).reshape(6, 4), "paths": np.array(["a/é.tif", "b/x y.jpg"]), "bits": 32}
-
-
-def test_npz_comes_back_as_it_was(tmp_path):
-    files.write_npz(tmp_path / "x.npz", ARRAYS)
-    back = files.read_npz(tmp_path / "x.npz", "maker")
-    assert set(back) == set(ARRAYS)
-    for name, value in ARRAYS.items():
-        np.testing.assert_array_equal(back[name], value)
-        assert back[name].dtype == np.asarray(value).dtype
-    assert list(tmp_path.iterdir()) == [tmp_path / "x.npz"]
-
-
-def test_the_same_arrays_give_the_same_bytes(tmp_path):
-    for name in "ab":
-        files.write_npz(tmp_path / name, ARRAYS)
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-
-
-def test_fortran_order_and_deflate_are_read(tmp_path):
-    matrix = np.asfortranarray(np.arange(12.0).reshape(3, 4))
-    np.savez_compressed(tmp_path / "x.npz", matrix=matrix)
-    np.testing.assert_array_equal(files.read_npz(tmp_path / "x.npz", "maker")["matrix"], matrix)
-
-
-def test_every_flipped_byte_is_found_or_harmless(tmp_path):
-    path = tmp_path / "x.npz"
-    files.write_npz(path, ARRAYS)
-    whole = path.read_bytes()
-    found = 0
-    for position in range(len(whole)):
-        path.write_bytes(whole[:position] + bytes([whole[position] ^ 0x41]) + whole[position + 1 :])
-        try:
-            back = files.read_npz(path, "maker")
-        except UserError as error:
-            assert str(path) in str(error)
-            assert "maker" in str(error)
-            found += 1
-            continue
-        for name in set(back) & set(ARRAYS):
-            np.testing.assert_array_equal(back[name], ARRAYS[name])
-    assert found > len(whole) / 3  # most other bytes are dates, attributes and alignment
-
-
-@pytest.mark.parametrize("length", [0, 1, 40, 200])
-def test_a_cut_file_is_reported(tmp_path, length):
-    files.write_npz(tmp_path / "x.npz", ARRAYS)
-    (tmp_path / "x.npz").write_bytes((tmp_path / "x.npz").read_bytes()[:length])
-    with pytest.raises(UserError, match=r"x\.npz is damaged .*make it again with maker"):
-        files.read_npz(tmp_path / "x.npz", "maker")
-
-
-def test_a_missing_file_names_the_command_that_makes_it(tmp_path):
-    with pytest.raises(UserError, match="is missing; make it with maker"):
-        files.read_npz(tmp_path / "x.npz", "maker")
-
-
-def test_objects_are_never_unpickled(tmp_path):
-    class Bomb:
-        def __reduce__(self):
-            return os.mkdir, (str(tmp_path / "ran"),)
-
-    np.savez(tmp_path / "x.npz", paths=np.array([Bomb()], dtype=object))
-    with pytest.raises(UserError, match="Python objects"):
-        files.read_npz(tmp_path / "x.npz", "maker")
-    (tmp_path / "y.npz").write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(UserError, match="damaged"):
-        files.read_npz(tmp_path / "y.npz", "maker")
-    assert not (tmp_path / "ran").exists()
-
-
-def write_member(path: Path, header: str, data: bytes, method: int = zipfile.ZIP_STORED) -> None:
-    start = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
-    with zipfile.ZipFile(path, "w", method) as archive:
-        archive.writestr("features.npy", start + data)
-
-
-def test_an_impossible_size_is_refused_before_memory_is_taken(tmp_path):
-    write_member(
-        tmp_path / "x.npz", "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 2048)}\n", b"12"
-    )
-    with pytest.raises(UserError, match="does not hold"):
-        files.read_npz(tmp_path / "x.npz", "maker")
-
-
-def test_texts_of_no_letters_take_no_memory(tmp_path):
-    # NumPy makes room for a letter each, which the size of the file says nothing of
-    write_member(tmp_path / "x.npz", "{'descr': '<U0', 'fortran_order': False, 'shape': (1000000000000,)}\n", b"")
-    with pytest.raises(UserError, match="does not hold"):
-        files.read_npz(tmp_path / "x.npz", "maker")
-
-
-def test_arrays_of_several_pieces_come_back_and_a_late_flip_is_found(tmp_path, monkeypatch):
-    monkeypatch.setattr(zip_members, "PIECE_BYTES", 100)
-    values = np.random.default_rng(0).integers(1 << 62, size=(5, 7))
-    for save in (np.savez, np.savez_compressed):
-        save(tmp_path / "x.npz", values=values)
-        np.testing.assert_array_equal(files.read_npz(tmp_path / "x.npz", "maker")["values"], values)
-    np.savez(tmp_path / "x.npz", values=values)
-    whole = (tmp_path / "x.npz").read_bytes()
-    last = whole.index(values[-1, -1:].tobytes())
-    (tmp_path / "x.npz").write_bytes(whole[:last] + bytes([whole[last] ^ 1]) + whole[last + 1 :])
-    with pytest.raises(UserError, match=r"damaged .*CRC"):
-        files.read_npz(tmp_path / "x.npz", "maker")
-
-
-def test_a_decompression_bomb_is_refused(tmp_path):
-    shape = 2**27
-    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({shape},)}}\n"
-    write_member(tmp_path / "x.npz", header, bytes(shape), zipfile.ZIP_DEFLATED)
-    with pytest.raises(UserError, match="claims"):
-        files.read_npz(tmp_path / "x.npz", "maker")
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "x.npz"
-    files.write_npz(path, ARRAYS)
-    before = path.read_bytes()
-
-    def full(*_args, **_kwargs):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    for function in ("fsync", "open"):
-        with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
-            patch.setattr(os, function, full)
-            files.write_npz(path, {"codes": np.zeros(3)})
-        assert path.read_bytes() == before
-        assert list(tmp_path.iterdir()) == [path]
+from mhcln.storage import files, layout, text_files
 
 
 def test_json_comes_back_and_a_changed_digit_is_found(tmp_path):
@@ -181,6 +48,16 @@ def test_a_second_writer_is_refused_and_a_dead_one_leaves_no_trace(tmp_path):
     assert list(tmp_path.glob(files.PART + "*"))
     with files.locked(tmp_path):
         assert not list(tmp_path.glob(files.PART + "*"))
+
+
+def test_files_of_other_programs_stay_in_a_folder_of_the_users(tmp_path):
+    (tmp_path / ".part.download").touch()
+    (tmp_path / ".part.folder").mkdir()
+    (tmp_path / (files.PART + "folder")).mkdir()
+    (tmp_path / (files.PART + "folder") / "inner").touch()
+    with files.locked(tmp_path):
+        assert {path.name for path in tmp_path.iterdir()} == {".part.download", ".part.folder", files.LOCK}
+    assert all(name.startswith(".mhcln.") for name in (files.PART, files.LOCK))
 
 
 def test_a_path_that_is_not_utf_8_comes_back_from_every_file(tmp_path):

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from mhcln.console import UserError
 from mhcln.training.class_codes import class_codes, distances
 
 
@@ -30,8 +29,3 @@ def test_distance_counts_differing_bits():
 def test_seed_decides_the_codes():
     assert (class_codes(5, 12, 1) == class_codes(5, 12, 1)).all()
     assert (class_codes(5, 12, 1) != class_codes(5, 12, 2)).any()
-
-
-def test_too_few_bits_are_refused():
-    with pytest.raises(UserError, match="4 codes, too few for 5 classes"):
-        class_codes(5, 2, 0)

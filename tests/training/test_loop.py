@@ -35,19 +35,6 @@ def test_history_rows_are_means_over_their_iterations(tmp_path, console):
     assert rows[-1, -1] == len({code.tobytes() for code in learner.codes()})
 
 
-def test_history_has_about_fifty_rows():
-    assert [loop.history_every(n) for n in (50, 2000, 10_000, 25_000)] == [100, 100, 200, 500]
-
-
-def test_training_in_memory_is_the_same_training(tmp_path, console):
-    stored, in_memory = make_learner(), make_learner()
-    first, second = Progress(), Progress()
-    loop.train(stored, first, 130, console, checkpoint(tmp_path / "part", every_seconds=0))
-    loop.train(in_memory, second, 130, console)
-    assert same(stored.state(), in_memory.state())
-    assert first.history == second.history
-
-
 def send_once_it_trains(learner, number: int) -> None:
     """Send this process a signal when the learner has begun: earlier, it would end the tests."""
 
@@ -60,10 +47,8 @@ def send_once_it_trains(learner, number: int) -> None:
 
 
 @pytest.mark.parametrize(("number", "raised"), SIGNALS)
-def test_a_signal_saves_at_once_and_the_rest_is_as_if_it_never_came(tmp_path, console, number, raised):
-    whole, first, second = make_learner(), make_learner(), make_learner()
-    undisturbed, progress = Progress(), Progress()
-    loop.train(whole, undisturbed, 250, console, checkpoint(tmp_path / "whole"))
+def test_a_signal_saves_at_once(tmp_path, console, number, raised):
+    first, second, progress = make_learner(), make_learner(), Progress()
     handler = signal.getsignal(number)
     with pytest.raises(raised):
         send_once_it_trains(first, number)
@@ -79,20 +64,18 @@ def test_a_signal_saves_at_once_and_the_rest_is_as_if_it_never_came(tmp_path, co
     assert any(f"after iteration {stopped}" in line for line in console.said)
 
 
-@pytest.mark.parametrize(("number", "raised"), SIGNALS)
-def test_a_signal_ends_training_in_memory_without_a_word_of_saving(console, number, raised):
+def test_a_signal_ends_training_in_memory_without_a_word_of_saving(console):
     learner = make_learner()
-    with pytest.raises(raised):
-        send_once_it_trains(learner, number)
+    with pytest.raises(Terminated):
+        send_once_it_trains(learner, signal.SIGTERM)
         loop.train(learner, Progress(), 10**9, console)
     assert console.said == []
 
 
 def test_every_stopping_place_resumes_to_the_same_end(tmp_path, console):
     whole, undisturbed = make_learner(), Progress()
-    loop.train(whole, undisturbed, 130, console, checkpoint(tmp_path / "whole", every_seconds=1e9))
-    assert not (tmp_path / "whole").exists()
-    for stop in (1, 10, 99, 100, 101, 129):
+    loop.train(whole, undisturbed, 130, console)  # in memory
+    for stop in (1, 99, 100, 101):
         part, place = Progress(), checkpoint(tmp_path / f"stop_{stop}")
         first = make_learner()
         if stop >= 100:
@@ -107,24 +90,12 @@ def test_every_stopping_place_resumes_to_the_same_end(tmp_path, console):
 
 
 def test_checkpoints_come_by_time(tmp_path, console):
-    place = checkpoint(tmp_path / "part", every_seconds=0)
-    loop.train(make_learner(), Progress(), 20, console, place)
-    assert [file.name for file in (tmp_path / "part").iterdir()] == ["state.npz"]
+    for seconds, found in ((1e9, []), (0, ["state.npz"])):
+        place = checkpoint(tmp_path / "part", every_seconds=seconds)
+        loop.train(make_learner(), Progress(), 20, console, place)
+        assert [file.name for file in (tmp_path / "part").glob("*")] == found
     place.remove()
     assert not (tmp_path / "part").exists()
-
-
-def test_checkpoints_of_another_run_or_damaged_are_refused(tmp_path, console):
-    place = checkpoint(tmp_path / "part")
-    place.save(make_learner().state(), Progress())
-    with pytest.raises(UserError, match="another configuration"):
-        loop.resume(make_learner(), Checkpoint(place.folder, "other"), console)
-    path = place.folder / "state.npz"
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(UserError, match="damaged"):
-        loop.resume(make_learner(), place, console)
 
 
 def test_checkpoint_of_another_network_is_refused(tmp_path, console):
@@ -157,7 +128,7 @@ def test_constant_features_warn_of_equal_codes_and_of_the_margin_once(tmp_path, 
     vectors, _ = make_images()
     loop.train(make_learner(np.ones_like(vectors)), Progress(), 250, console, checkpoint(tmp_path))
     assert sum("same code" in line for line in console.warned) == 1
-    assert sum("ALPHA=0.2" in line for line in console.warned) == 1
+    assert sum("stays at the margin 0.2" in line for line in console.warned) == 1
 
 
 def test_learning_that_goes_well_warns_of_nothing(tmp_path, console):
@@ -167,8 +138,7 @@ def test_learning_that_goes_well_warns_of_nothing(tmp_path, console):
     assert console.warned == []
 
 
-@pytest.mark.parametrize("stop", [100, 130, 200])
-def test_validation_keeps_the_best_network_and_resumes_to_the_same_end(tmp_path, console, stop):
+def test_validation_keeps_the_best_network_and_resumes_to_the_same_end(tmp_path, console):
     vectors, labels = make_images(seed=1)
     whole, undisturbed, seen = make_learner(loss="orthohash"), Progress(), Validation(vectors, labels)
     loop.train(whole, undisturbed, 250, console, checkpoint(tmp_path / "whole"), seen)
@@ -176,8 +146,8 @@ def test_validation_keeps_the_best_network_and_resumes_to_the_same_end(tmp_path,
     assert (seen.best, seen.best_iteration) == (max(scores), undisturbed.history[int(np.argmax(scores))][0])
     first, part, before = make_learner(loss="orthohash"), Progress(), Validation(vectors, labels)
     place = checkpoint(tmp_path / "part")
-    loop.train(first, part, stop // 100 * 100, console, place, before)
-    first.advance(stop - first.iteration)
+    loop.train(first, part, 100, console, place, before)
+    first.advance(30)
     place.save({**first.state(), **before.state()}, part)
     second, after = make_learner(loss="orthohash"), Validation(vectors, labels)
     progress = loop.resume(second, place, console, after)

@@ -1,10 +1,10 @@
-"""The hashing networks: layers, initial weights, seeds, and what a saved model needs to load."""
+"""The hashing networks: layers, initial weights, seeds, precisions."""
 
 import numpy as np
 import pytest
 
 from mhcln.quiet_tensorflow import keras, tf
-from mhcln.training.networks import orthohash_network, published_network
+from mhcln.training.networks import masked_network, published_network, shared_network
 
 
 def by_hand(weights: list[np.ndarray], features: np.ndarray) -> np.ndarray:
@@ -16,18 +16,18 @@ def by_hand(weights: list[np.ndarray], features: np.ndarray) -> np.ndarray:
 
 
 def test_layers_are_those_of_the_paper():
-    network = published_network(7, 5, seed=0)
+    network = published_network(7, 5)
     assert [w.shape for w in network.get_weights()] == [(7, 1024), (1024,), (1024, 512), (512,), (512, 5), (5,)]
     features = np.random.default_rng(0).normal(size=(3, 7)).astype(np.float32)
     np.testing.assert_allclose(network(features).numpy(), by_hand(network.get_weights(), features), atol=1e-6)
 
 
-@pytest.mark.parametrize(("layer", "limit"), [(0, 0.0625), (2, 0.088388), (4, 0.148522)])
-def test_initial_weights_fill_the_published_limits(layer, limit):
+def test_initial_weights_fill_the_published_limits():
     weights = published_network(2048, 32, seed=3).get_weights()
-    assert np.abs(weights[layer]).max() == pytest.approx(limit, rel=1e-3)
-    assert weights[layer].std() == pytest.approx(limit / np.sqrt(3), rel=0.02)
-    assert not weights[layer + 1].any()
+    for kernel, bias, limit in zip(weights[::2], weights[1::2], (0.0625, 0.088388, 0.148522), strict=True):
+        assert np.abs(kernel).max() == pytest.approx(limit, rel=1e-3)
+        assert kernel.std() == pytest.approx(limit / np.sqrt(3), rel=0.02)
+        assert not bias.any()
 
 
 def test_seed_decides_the_weights():
@@ -39,18 +39,18 @@ def test_seed_decides_the_weights():
     assert not np.isclose(first[0].ravel()[:64] * np.sqrt(16 + 1024), first[2].ravel()[:64] * np.sqrt(1536)).any()
 
 
-def test_saved_model_loads_in_safe_mode_with_nothing_but_keras(tmp_path):
-    network = published_network(6, 4, seed=0)
+@pytest.mark.parametrize("build", [published_network, shared_network])
+def test_saved_model_loads_in_safe_mode_with_nothing_but_keras(tmp_path, build):
+    network = build(6, 4)
     network.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True, compile=False)
     features = np.random.default_rng(1).normal(size=(5, 6)).astype(np.float32)
     assert (loaded(features).numpy() == network(features).numpy()).all()
-    assert all(type(layer).__module__.startswith("keras.") for layer in loaded.layers)
 
 
-def test_orthohash_shares_its_layers_and_puts_the_bit_at_one_half():
-    network, trained = orthohash_network(6, 4, seed=0)
-    rng = np.random.default_rng(1)
+def test_the_masked_network_shares_its_layers_and_puts_the_bit_at_one_half():
+    network = shared_network(6, 4)
+    trained, rng = masked_network(network), np.random.default_rng(1)
     features = rng.normal(size=(50, 6)).astype(np.float32)
     for _ in range(60):  # the running statistics of batch norm reach those of the batch
         mask = (rng.random((50, 512)) > 0.3).astype(np.float32) / np.float32(0.7)
@@ -62,9 +62,9 @@ def test_orthohash_shares_its_layers_and_puts_the_bit_at_one_half():
 
 
 @pytest.mark.parametrize(("precision", "tolerated"), [("float32", 1e-5), ("bfloat16", 2e-2)])
-def test_the_mask_of_orthohash_multiplies_the_hidden_layer(precision, tolerated):
-    network, trained = orthohash_network(6, 4, 0, precision)
-    rng = np.random.default_rng(1)
+def test_the_mask_multiplies_the_hidden_layer(precision, tolerated):
+    network = shared_network(6, 4, 0, precision)
+    trained, rng = masked_network(network), np.random.default_rng(1)
     features, mask = rng.normal(size=(20, 6)).astype(np.float32), rng.integers(0, 2, (20, 512)) * np.float32(2)
     kernel, bias, to_bits, *_ = network.get_weights()  # the bits' bias is 0, batch norm's mean 0 and its variance 1
     hidden = features @ kernel + bias
@@ -74,21 +74,7 @@ def test_the_mask_of_orthohash_multiplies_the_hidden_layer(precision, tolerated)
     np.testing.assert_allclose(outputs.numpy(), expected, atol=tolerated * np.abs(expected).max())
 
 
-def test_saved_orthohash_has_no_mask_and_loads_in_safe_mode_with_nothing_but_keras(tmp_path):
-    network, trained = orthohash_network(6, 4, seed=0)
-    features = np.random.default_rng(1).normal(size=(20, 6)).astype(np.float32)
-    trained([features, np.ones((20, 512), np.float32)], training=True)
-    network.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True, compile=False)
-    assert (loaded(features).numpy() == network(features).numpy()).all()
-    names = ["features", "hidden", "leaky", "bits", "centre", "activations"]
-    assert [layer.name for layer in loaded.layers] == names
-    paths = [*(f"{layer}/{name}" for layer in ("hidden", "bits") for name in ("kernel", "bias"))]
-    norm = [f"centre/{name}" for name in ("gamma", "beta", "moving_mean", "moving_variance")]
-    assert [variable.path for variable in loaded.variables] == paths + norm
-
-
-@pytest.mark.parametrize("build", [published_network, lambda *rest: orthohash_network(*rest)[0]])
+@pytest.mark.parametrize("build", [published_network, shared_network])
 def test_bfloat16_keeps_float32_weights_and_comes_close(build):
     exact, rough = build(16, 8, 0, "float32"), build(16, 8, 0, "bfloat16")
     assert {str(weight.dtype) for weight in rough.get_weights()} == {"float32"}

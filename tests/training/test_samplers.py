@@ -78,16 +78,10 @@ def test_seed_and_iteration_decide_the_batch():
     assert (draw(first, 9) != draw(other, 9)).any()
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 4, 91])
-def test_batch_size_must_be_a_multiple_of_three(batch_size):
-    with pytest.raises(UserError, match="multiple of 3"):
-        triplet_sampler(np.array([0, 0, 1]), batch_size, seed=0)
-
-
-@pytest.mark.parametrize("labels", [[0, 0, 0], [0, 1, 2], [0]])
-def test_labels_without_triplets_are_refused(labels):
-    with pytest.raises(UserError, match="no triplets"):
-        triplet_sampler(np.array(labels), 3, seed=0)
+def test_batch_size_must_be_a_multiple_of_three():
+    for batch_size, advice in ((1, "3 or 6"), (91, "90 or 93")):
+        with pytest.raises(UserError, match=f"{batch_size} images is not a multiple of 3 .* take {advice}"):
+            triplet_sampler(np.array([0, 0, 1]), batch_size, seed=0)
 
 
 def test_uniform_batches_reach_every_image_about_equally():
@@ -135,8 +129,3 @@ def test_every_order_of_a_class_is_as_likely_as_any_other():
     seen = Counter(tuple(anchors) for anchors in rows[:, :3].tolist())
     assert len(seen) == 6
     assert sum((count - 1000) ** 2 / 1000 for count in seen.values()) < 20.5  # 5 degrees of freedom, p = 0.001
-
-
-def test_uniform_batches_need_two_classes():
-    with pytest.raises(UserError, match="one class"):
-        uniform_sampler(np.zeros(9, int), 3, seed=0)

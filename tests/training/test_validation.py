@@ -1,4 +1,4 @@
-"""Validation: the score of held-back codes, and the weights that are kept."""
+"""Validation: the score of codes, and the weights that are kept."""
 
 import numpy as np
 import pytest
@@ -25,11 +25,3 @@ def test_weights_that_are_kept_are_those_of_the_best_evaluation():
     assert seen.without_better == 1
     assert all((a == b).all() for a, b in zip(seen.weights, kept, strict=True))
     assert any((a != b).any() for a, b in zip(kept, learner.method.network.get_weights(), strict=True))
-
-
-def test_names_in_the_state_are_those_of_older_checkpoints():
-    vectors, labels = make_images()
-    seen = Validation(vectors, labels)
-    assert {*seen.state()} == {"best_at"}
-    seen.evaluate(make_learner().method.network, 0)
-    assert {*seen.state()} == {"best_at", *(f"best_{number}" for number in range(6))}

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from mhcln.quiet_tensorflow import tf
 from mhcln.storage.run_record import TrainConfig
 from mhcln.training.class_codes import balanced_codes
-from mhcln.training.methods.method import Iterative, Method
-from mhcln.training.methods.shared import ITERATIONS, on_shared_network
+from mhcln.training.methods.method import Loss
+from mhcln.training.methods.shared import shared_spec
 
 WEIGHT = 1e-4  # of the quantisation term
 TERMS = ("total", "central", "quantisation")
@@ -27,9 +27,6 @@ def hash_centres(classes: int, bits: int, seed: int) -> NDArray[np.int8]:
     If the bits are a power of two they are rows of a Hadamard matrix, which differ in half of their bits, and then
     their negatives; otherwise, or for more classes than twice the bits, half of the bits of each, drawn at random, are
     1.
-
-    Raises:
-        UserError: There are fewer such codes than classes.
     """
     if bits & (bits - 1) or classes > 2 * bits:
         return balanced_codes(classes, bits, seed)
@@ -40,7 +37,7 @@ def hash_centres(classes: int, bits: int, seed: int) -> NDArray[np.int8]:
 
 
 def csq_terms(outputs: tf.Tensor, labels: tf.Tensor, centres: NDArray[np.float32]) -> dict[str, tf.Tensor]:
-    """Cross-entropy of the bits to those of the class's centre, and how far they are from -1 and 1.
+    """Cross-entropy of the bits to the bits of the class's centre, and how far they are from -1 and 1.
 
     With h = tanh(outputs), and c the centre of -1 and 1:
 
@@ -64,10 +61,9 @@ def csq_terms(outputs: tf.Tensor, labels: tf.Tensor, centres: NDArray[np.float32
     return {"total": central + WEIGHT * quantisation, "central": central, "quantisation": quantisation}
 
 
-def _build(config: TrainConfig, labels: NDArray[np.int32], width: int) -> Method:
+def _loss(config: TrainConfig, labels: NDArray[np.int32]) -> Loss:
     centres = hash_centres(int(labels.max()) + 1, config.bits, config.seed)
-    loss = functools.partial(csq_terms, centres=centres.astype(np.float32))
-    return on_shared_network(config, labels, width, loss, TERMS)
+    return functools.partial(csq_terms, centres=centres.astype(np.float32))
 
 
-SPEC = Iterative("CSQ", _build, needs_pairs=False, iterations=ITERATIONS, open_ended=False)
+SPEC = shared_spec("CSQ", TERMS, _loss, needs_pairs=False)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from mhcln.quiet_tensorflow import tf
 from mhcln.storage.run_record import TrainConfig
 from mhcln.training.class_codes import balanced_codes
-from mhcln.training.methods.method import Iterative, Method
-from mhcln.training.methods.shared import ITERATIONS, on_shared_network
+from mhcln.training.methods.method import Loss
+from mhcln.training.methods.shared import shared_spec
 
 MARGIN = 1.0
 TERMS = ("total", "accuracy")
@@ -46,10 +46,9 @@ def dpn_terms(outputs: tf.Tensor, labels: tf.Tensor, targets: NDArray[np.float32
     }
 
 
-def _build(config: TrainConfig, labels: NDArray[np.int32], width: int) -> Method:
+def _loss(config: TrainConfig, labels: NDArray[np.int32]) -> Loss:
     targets = balanced_codes(int(labels.max()) + 1, config.bits, config.seed)
-    loss = functools.partial(dpn_terms, targets=targets.astype(np.float32))
-    return on_shared_network(config, labels, width, loss, TERMS)
+    return functools.partial(dpn_terms, targets=targets.astype(np.float32))
 
 
-SPEC = Iterative("DPN", _build, needs_pairs=False, iterations=ITERATIONS, open_ended=False)
+SPEC = shared_spec("DPN", TERMS, _loss, needs_pairs=False)

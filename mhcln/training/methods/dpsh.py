@@ -7,14 +7,9 @@ takes the mean over bits too, as here; the authors' is 50 over the number of tra
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mhcln.quiet_tensorflow import tf
-from mhcln.storage.run_record import TrainConfig
-from mhcln.training.methods.method import Iterative, Method
 from mhcln.training.methods.pairs import distance_to_signs, half_products, mean_of, similarity
-from mhcln.training.methods.shared import ITERATIONS, on_shared_network
+from mhcln.training.methods.shared import shared_spec
 
 WEIGHT = 0.1  # of the quantisation term
 TERMS = ("total", "likelihood", "quantisation")
@@ -45,8 +40,4 @@ def dpsh_terms(outputs: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
     return {"total": likelihood + WEIGHT * quantisation, "likelihood": likelihood, "quantisation": quantisation}
 
 
-def _build(config: TrainConfig, labels: NDArray[np.int32], width: int) -> Method:
-    return on_shared_network(config, labels, width, dpsh_terms, TERMS)
-
-
-SPEC = Iterative("DPSH", _build, needs_pairs=True, iterations=ITERATIONS, open_ended=False)
+SPEC = shared_spec("DPSH", TERMS, lambda _config, _labels: dpsh_terms, needs_pairs=True)

@@ -5,14 +5,9 @@ The authors' code is for Caffe; read was github.com/weixu000/DSH-pytorch, `main.
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mhcln.quiet_tensorflow import tf
-from mhcln.storage.run_record import TrainConfig
-from mhcln.training.methods.method import Iterative, Method
 from mhcln.training.methods.pairs import mean_of, similarity, squared_distances
-from mhcln.training.methods.shared import ITERATIONS, on_shared_network
+from mhcln.training.methods.shared import shared_spec
 
 MARGIN = 2.0  # times the bits: two codes of -1 and 1 are then 4 per differing bit apart, so half of the bits differ
 WEIGHT = 0.01  # of the regulariser
@@ -45,8 +40,4 @@ def dsh_terms(outputs: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
     return {"total": contrast + WEIGHT * regulariser, "pairs": contrast, "regulariser": regulariser}
 
 
-def _build(config: TrainConfig, labels: NDArray[np.int32], width: int) -> Method:
-    return on_shared_network(config, labels, width, dsh_terms, TERMS)
-
-
-SPEC = Iterative("DSH", _build, needs_pairs=True, iterations=ITERATIONS, open_ended=False)
+SPEC = shared_spec("DSH", TERMS, lambda _config, _labels: dsh_terms, needs_pairs=True)

@@ -6,14 +6,9 @@ the mean over bits are those of github.com/swuxyj/DeepHash-pytorch, `DTSH.py`. T
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mhcln.quiet_tensorflow import tf
-from mhcln.storage.run_record import TrainConfig
-from mhcln.training.methods.method import Iterative, Method
 from mhcln.training.methods.pairs import distance_to_signs, half_products, mean_of, similarity
-from mhcln.training.methods.shared import ITERATIONS, on_shared_network
+from mhcln.training.methods.shared import shared_spec
 
 MARGIN = 0.5  # times the bits
 WEIGHT = 1.0  # of the quantisation term
@@ -46,8 +41,4 @@ def dtsh_terms(outputs: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
     return {"total": likelihood + WEIGHT * quantisation, "likelihood": likelihood, "quantisation": quantisation}
 
 
-def _build(config: TrainConfig, labels: NDArray[np.int32], width: int) -> Method:
-    return on_shared_network(config, labels, width, dtsh_terms, TERMS)
-
-
-SPEC = Iterative("DTSH", _build, needs_pairs=True, iterations=ITERATIONS, open_ended=False)
+SPEC = shared_spec("DTSH", TERMS, lambda _config, _labels: dtsh_terms, needs_pairs=True)

@@ -14,6 +14,7 @@ from mhcln.quiet_tensorflow import keras, tf
 from mhcln.storage.run_record import TrainConfig
 from mhcln.training.methods.method import Iterative, Method
 from mhcln.training.methods.shared import ITERATIONS, on_shared_network
+from mhcln.training.networks import shared_network
 
 WEIGHT = 0.1  # of the penalty
 TERMS = ("total", "penalty", "accuracy")
@@ -64,4 +65,4 @@ def _build(config: TrainConfig, labels: NDArray[np.int32], width: int) -> Method
     return dataclasses.replace(method, unsaved=(classifier,))
 
 
-SPEC = Iterative("GreedyHash", _build, needs_pairs=False, iterations=ITERATIONS, open_ended=False)
+SPEC = Iterative("GreedyHash", shared_network, _build, needs_pairs=False, iterations=ITERATIONS, open_ended=False)

@@ -15,6 +15,7 @@ from mhcln.storage.run_record import TrainConfig
 from mhcln.training.methods.method import Iterative, Method
 from mhcln.training.methods.pairs import mean_of, similarity
 from mhcln.training.methods.shared import ITERATIONS, on_shared_network
+from mhcln.training.networks import shared_network
 
 SLOPE = 10.0  # over the bits: alpha of the pairs' sigmoid, `sigmoid_param` of `train.py`
 GAMMA, POWER, STEP = 0.005, 0.5, 200  # `network.py`: the scale of tanh is (1 + gamma t)^power, renewed every STEP
@@ -60,4 +61,4 @@ def _build(config: TrainConfig, labels: NDArray[np.int32], width: int) -> Method
     return dataclasses.replace(method, forward=forward)
 
 
-SPEC = Iterative("HashNet", _build, needs_pairs=True, iterations=ITERATIONS, open_ended=False)
+SPEC = Iterative("HashNet", shared_network, _build, needs_pairs=True, iterations=ITERATIONS, open_ended=False)

@@ -13,6 +13,7 @@ from mhcln.quiet_tensorflow import keras
 from mhcln.storage.run_record import TrainConfig
 from mhcln.training.methods.method import ClosedForm
 from mhcln.training.methods.projections import Matrix, centred, principal_axes, sign_network
+from mhcln.training.networks import linear_network
 
 ROTATIONS = 50  # "usually enough" in `ITQ.m`; `compressITQ.m` takes as many
 
@@ -45,4 +46,4 @@ def _solve(config: TrainConfig, vectors: NDArray[np.float32], _labels: NDArray[n
     return sign_network(vectors, mean, axes @ fit_rotation(centred(vectors, mean, axes), config.seed))
 
 
-SPEC = ClosedForm("ITQ", _solve, needs_labels=False)
+SPEC = ClosedForm("ITQ", linear_network, _solve, needs_labels=False)

@@ -13,6 +13,7 @@ from mhcln.quiet_tensorflow import keras
 from mhcln.storage.run_record import TrainConfig
 from mhcln.training.methods.method import ClosedForm
 from mhcln.training.methods.projections import sign_network
+from mhcln.training.networks import linear_network
 
 
 def hyperplanes(width: int, bits: int, seed: int) -> NDArray[np.float64]:
@@ -28,4 +29,4 @@ def _solve(config: TrainConfig, vectors: NDArray[np.float32], _labels: NDArray[n
     return sign_network(vectors, mean, hyperplanes(vectors.shape[1], config.bits, config.seed))
 
 
-SPEC = ClosedForm("LSH", _solve, needs_labels=False)
+SPEC = ClosedForm("LSH", linear_network, _solve, needs_labels=False)

@@ -1,4 +1,4 @@
-"""What a method is made of, and what the parser, the tables and the training need to know of one."""
+"""The parts of a method, and the facts about it that the parser, the tables and the training need."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from mhcln.training.samplers import Sampler
 
 PRECISIONS = ("float32", "tf32", "bfloat16")  # of the matrix products while training
 
-# Maps the features [b, d] of a batch and the iteration (int64 scalar, from 0) to what the loss takes.
+# Maps the features [b, d] of a batch and the iteration (int64 scalar, from 0) to the input of the loss.
 Forward = Callable[["tf.Tensor", "tf.Tensor"], "tf.Tensor"]
-# Maps these outputs and the labels [b] to the terms by name, float32 scalars: "total" is what is minimised.
+# Maps these outputs and the labels [b] to the terms by name, float32 scalars: "total" is minimised.
 Loss = Callable[["tf.Tensor", "tf.Tensor"], dict[str, "tf.Tensor"]]
+# Builds the untrained network from the width of the features and the bits of a code. `kernel_network` takes more.
+Network = Callable[..., "keras.Model"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Adam:
         rate: Returns the learning rate of an iteration (int64 scalar, from 0).
         beta_1: Decay of the first moment.
         beta_2: Decay of the second moment.
-        epsilon: What is added to the root of the second moment.
+        epsilon: Added to the root of the second moment.
     """
 
     rate: Callable[[tf.Tensor], tf.Tensor]
@@ -43,13 +45,13 @@ class Method:
 
     Attributes:
         sample: Draws the batches.
-        network: Maps features to activations; its weights are what is trained and saved.
+        network: Maps features to activations; its weights are trained and saved.
         forward: Runs its layers as they are trained; a random part of that depends on the iteration alone.
         loss: Maps these outputs and the labels of a batch to terms by name.
         terms: Names of the terms, "total" first.
         adam: The optimiser.
         unsaved: Variables that are trained with the network's weights and are no part of it.
-        triplet_margin: What the term "triplet" is as long as the network tells nothing apart; None if the loss has no
+        triplet_margin: Value of the term "triplet" as long as the network tells nothing apart; None if the loss has no
             such term.
     """
 
@@ -64,23 +66,12 @@ class Method:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Spec:
-    """What is known of a method before there are images to train on.
+class Iterative:
+    """A method that learns from classes, batch by batch.
 
     Attributes:
         title: Name in tables.
-        needs_labels: Whether it learns from the classes of the images.
-    """
-
-    title: str
-    needs_labels: bool = dataclasses.field(default=True, kw_only=True)
-
-
-@dataclasses.dataclass(frozen=True)
-class Iterative(_Spec):
-    """A method that learns batch by batch.
-
-    Attributes:
+        network: Builds the network; it also takes the seed of the weights and the precision of the layers.
         build: Builds the method from the configuration, the labels `[n]` of the training images and the width of
             their features; raises UserError if these do not allow it.
         needs_pairs: Whether only pairs of one class attract, so that a class with one training image can only be a
@@ -90,23 +81,32 @@ class Iterative(_Spec):
         has_margin: Whether the configuration's `alpha` means something.
     """
 
+    title: str
+    network: Network
     build: Callable[[TrainConfig, NDArray[np.int32], int], Method]
     needs_pairs: bool
     iterations: int | None = None
     open_ended: bool = True
     has_margin: bool = False
+    needs_labels: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
-class ClosedForm(_Spec):
+class ClosedForm:
     """A method that computes its network at once, without batches and iterations.
 
     Attributes:
+        title: Name in tables.
+        network: Builds the network.
         solve: Returns the network, from the configuration, the features `[n, d]` of the training images and their
             labels `[n]`; raises UserError if these do not allow it.
+        needs_labels: Whether it learns from the classes of the images.
     """
 
+    title: str
+    network: Network
     solve: Callable[[TrainConfig, NDArray[np.float32], NDArray[np.int32]], keras.Model]
+    needs_labels: bool = True
 
 
 MethodSpec = Iterative | ClosedForm

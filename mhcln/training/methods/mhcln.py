@@ -75,4 +75,4 @@ def _squared_distance(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.square(a - b), axis=1)
 
 
-SPEC = Iterative("MHCLN", _build, needs_pairs=True, has_margin=True)
+SPEC = Iterative("MHCLN", published_network, _build, needs_pairs=True, has_margin=True)

@@ -6,15 +6,16 @@ what `shared` says.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numpy.typing import NDArray
 
 from mhcln.quiet_tensorflow import tf
 from mhcln.storage.run_record import TrainConfig
 from mhcln.training.class_codes import class_codes
-from mhcln.training.methods.method import Iterative, Method
-from mhcln.training.methods.shared import ITERATIONS, on_shared_network
-from mhcln.training.samplers import check_classes
+from mhcln.training.methods.method import Loss
+from mhcln.training.methods.shared import shared_spec
 
 # On splits 100 to 103 of UCMD the scale of the authors' code (s=8) gave mAP@20 0.979 and 0.969 at 32 and 16 bits, 16
 # gave 0.972 and 0.963; their margin (m=0.2, which is ALPHA's default) 0.979 and 0.969, 0.4 gave 0.976 and 0.969.
@@ -23,7 +24,7 @@ TERMS = ("total", "accuracy")
 
 
 def orthohash_terms(
-    outputs: tf.Tensor, labels: tf.Tensor, codes: tf.Tensor, margin: float, scale: float
+    outputs: tf.Tensor, labels: tf.Tensor, codes: NDArray[np.float32], margin: float, scale: float
 ) -> dict[str, tf.Tensor]:
     """Cross-entropy of the cosines to the class codes, with a margin.
 
@@ -36,8 +37,8 @@ def orthohash_terms(
         outputs: `[n, K] float32`, before the sign.
         labels: `[n] int`.
         codes: `[c, K] float32` of -1 and 1, the class codes.
-        margin: What is taken off the cosine to the own class.
-        scale: What the cosines are multiplied by.
+        margin: Subtracted from the cosine to the own class.
+        scale: Factor of the cosines.
 
     Returns:
         The terms by name.
@@ -47,20 +48,12 @@ def orthohash_terms(
     one_hot = tf.one_hot(labels, len(codes))
     losses = tf.nn.softmax_cross_entropy_with_logits(one_hot, scale * (cosines - margin * one_hot))
     nearest = tf.argmax(cosines, axis=1, output_type=labels.dtype)
-    return {
-        "total": tf.reduce_mean(losses),
-        "accuracy": tf.reduce_mean(tf.cast(nearest == labels, tf.float32)),
-    }
+    return {"total": tf.reduce_mean(losses), "accuracy": tf.reduce_mean(tf.cast(nearest == labels, tf.float32))}
 
 
-def _build(config: TrainConfig, labels: NDArray[np.int32], width: int) -> Method:
-    check_classes(labels)
-    codes = class_codes(int(labels.max()) + 1, config.bits, config.seed)
-
-    def loss(outputs: tf.Tensor, of: tf.Tensor) -> dict[str, tf.Tensor]:
-        return orthohash_terms(outputs, of, tf.constant(codes, tf.float32), config.alpha, SCALE)
-
-    return on_shared_network(config, labels, width, loss, TERMS)
+def _loss(config: TrainConfig, labels: NDArray[np.int32]) -> Loss:
+    codes = class_codes(int(labels.max()) + 1, config.bits, config.seed).astype(np.float32)
+    return functools.partial(orthohash_terms, codes=codes, margin=config.alpha, scale=SCALE)
 
 
-SPEC = Iterative("OrthoHash", _build, needs_pairs=False, iterations=ITERATIONS, open_ended=False, has_margin=True)
+SPEC = shared_spec("OrthoHash", TERMS, _loss, needs_pairs=False, has_margin=True)

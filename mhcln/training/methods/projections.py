@@ -12,25 +12,21 @@ from mhcln.quiet_tensorflow import keras
 from mhcln.training.networks import linear_network
 
 Matrix = NDArray[np.float64]
-BLOCK = 4096  # rows that are float64 at a time
+ROW_BLOCK = 4096  # rows that are float64 at a time
 
 
 def centred(vectors: NDArray[np.float32], mean: Matrix, axes: Matrix) -> Matrix:
     """Return `(vectors - mean) @ axes`, `[n, K] float64`, of vectors `[n, d]`, block by block."""
-    return np.concatenate([(vectors[at : at + BLOCK] - mean) @ axes for at in range(0, len(vectors), BLOCK)])
+    return np.concatenate([(vectors[at : at + ROW_BLOCK] - mean) @ axes for at in range(0, len(vectors), ROW_BLOCK)])
 
 
 def principal_axes(vectors: NDArray[np.float32], mean: Matrix, count: int) -> Matrix:
-    """Return the directions `[d, count]` in which vectors `[n, d]` of that mean vary most, of length 1.
-
-    Raises:
-        UserError: They vary in fewer directions.
-    """
+    """Return the directions `[d, count]` in which vectors `[n, d]` of that mean vary most, of length 1."""
     n, width = vectors.shape
     _require_directions(min(width, n - 1), count, n, width)
     scatter = np.zeros((width, width))
-    for at in range(0, n, BLOCK):
-        block = vectors[at : at + BLOCK] - mean
+    for at in range(0, n, ROW_BLOCK):
+        block = vectors[at : at + ROW_BLOCK] - mean
         scatter += block.T @ block
     values, axes = np.linalg.eigh(scatter)
     largest = float(values[-1])
@@ -50,7 +46,7 @@ def _require_directions(found: int, count: int, images: int, width: int) -> None
     if found < count:
         raise UserError(
             f"{images} training images with features of width {width} vary in {found} directions, of which at most "
-            f"{found} bits can be made, not {count}; take fewer HASH_BITS or more images"
+            f"{found} bits can be made, not {count}; take fewer bits or more images"
         )
 
 
@@ -59,10 +55,9 @@ def sign_network(vectors: NDArray[np.float32], mean: Matrix, axes: NDArray[Any])
 
     All projections are divided by their common standard deviation on the training images, so that their sigmoids use
     the range from 0 to 1; that changes no sign and no order of distances between projections.
-
-    Raises:
-        UserError: All vectors are equal.
     """
     require_variation(vectors)
     deviation = np.sqrt(np.mean(centred(vectors, mean, axes) ** 2))
-    return linear_network(axes / deviation, -mean @ axes / deviation)
+    network = linear_network(*axes.shape)
+    network.set_weights([axes / deviation, -mean @ axes / deviation])
+    return network

@@ -7,7 +7,7 @@ of KSH too (Liu et al., CVPR 2012). Authors' code: github.com/bd622/DiscretHashi
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,12 @@ from mhcln.quiet_tensorflow import keras
 from mhcln.storage.run_record import TrainConfig
 from mhcln.training.class_codes import class_codes
 from mhcln.training.methods.method import ClosedForm
-from mhcln.training.methods.projections import BLOCK, Matrix, require_variation
-from mhcln.training.networks import kernel_network
-from mhcln.training.samplers import check_classes
+from mhcln.training.methods.projections import ROW_BLOCK, Matrix, require_variation
+from mhcln.training.networks import centring, kernel_network
 
-# Chosen on splits 100 to 103 of UCMD, 32 bits, one view, by tests/benchmarks/constants.py: mAP@20 published / tie-aware
+# Chosen on splits 100 to 103 of UCMD, 32 bits, by tests/benchmarks/constants.py: mAP@20 published / tie-aware
 # 0.9803 / 0.9741 with these; a width of 1 or 4 gave 0.9786 and 0.9803 (0.9732, 0.9739), a ridge of 0.01 or 0.1 0.9798
-# and 0.9748, no square root 0.9743. What else was tried stands in tests/benchmarks/README.md.
+# and 0.9748, no square root 0.9743. tests/benchmarks/README.md has what else was tried.
 WIDTH = 2.0  # times the median squared distance of two training images: exp(-d² / (2 median))
 RIDGE = 1e-3
 MOST_ANCHORS = 10_000  # training images of which each is an anchor; their kernel takes 800 MB
@@ -51,34 +50,13 @@ def normalised(vectors: NDArray[np.float32], mean: Matrix | None, root: bool) ->
     return values, np.asarray(mean, np.float64)
 
 
-@dataclasses.dataclass(frozen=True)
-class Units:
-    """Training images as `normalised` returns them, computed when rows are asked for: float64 of all would not fit.
-
-    Attributes:
-        vectors: `[n, d]`, the features.
-        mean: `[d]`, of all their roots.
-        root: Whether the square root is taken.
-    """
-
-    vectors: NDArray[np.float32]
-    mean: Matrix
-    root: bool
-
-    @classmethod
-    def of(cls, vectors: NDArray[np.float32], root: bool) -> Units:
-        """Return the units of all training images."""
-        total = np.zeros(vectors.shape[1])
-        for at in range(0, len(vectors), BLOCK):
-            block = vectors[at : at + BLOCK].astype(np.float64)
-            total += (np.sqrt(block) if root else block).sum(axis=0)
-        return cls(vectors, total / len(vectors), root)
-
-    def __len__(self) -> int:
-        return len(self.vectors)
-
-    def __getitem__(self, rows: slice | NDArray[np.int64]) -> Matrix:
-        return normalised(self.vectors[rows], self.mean, self.root)[0]
+def mean_in_blocks(vectors: NDArray[np.float32], root: bool) -> Matrix:
+    """Return the mean `[d]` of vectors `[n, d]`, or of their square roots; a block at a time is float64."""
+    total = np.zeros(vectors.shape[1])
+    for at in range(0, len(vectors), ROW_BLOCK):
+        block = vectors[at : at + ROW_BLOCK].astype(np.float64)
+        total += (np.sqrt(block) if root else block).sum(axis=0)
+    return np.asarray(total / len(vectors), np.float64)
 
 
 def kernel(units: Matrix, anchors: Matrix, spread: float) -> Matrix:
@@ -89,55 +67,79 @@ def kernel(units: Matrix, anchors: Matrix, spread: float) -> Matrix:
     return np.exp(exponents, out=exponents)
 
 
-def median_spread(units: Matrix | Units) -> float:
+def sampled_rows(vectors: NDArray[np.float32]) -> slice | NDArray[np.int64]:
+    """Return `MEDIAN_IMAGES` evenly spaced rows of vectors `[n, d]`; of the different ones if those are all equal."""
+    spaced = slice(None, None, -(-len(vectors) // MEDIAN_IMAGES))
+    if (vectors[spaced] != vectors[0]).any():
+        return spaced
+    different = np.unique(vectors, axis=0, return_index=True)[1]
+    return different[:: -(-len(different) // MEDIAN_IMAGES)]
+
+
+def median_spread(units: Matrix) -> float:
     """Return `WIDTH` times the median squared distance of two different images `[n, d]` of length 1."""
-    some = units[:: -(-len(units) // MEDIAN_IMAGES)]
-    squares = (2 - 2 * some @ some.T)[np.triu_indices(len(some), 1)]
+    squares = (2 - 2 * units @ units.T)[np.triu_indices(len(units), 1)]
     return WIDTH * float(np.median(squares[squares > 1e-9]))
 
 
-def coefficients(units: Matrix | Units, anchors: Matrix | None, targets: Matrix, spread: float) -> Matrix:
-    """Solve the ridge regression of targets on kernel features.
-
-    With every training image an anchor that is (K + ridge I) C = Y. With others (Nystroem) it is
-    (Kₙₘᵀ Kₙₘ + ridge Kₘₘ) C = Kₙₘᵀ Y, the same C if the anchors are all training images.
+def coefficients(units: Matrix, targets: Matrix, spread: float) -> Matrix:
+    """Solve the ridge regression of targets on the kernels of anchors, where every training image is an anchor.
 
     Args:
         units: `[n, d]`, training images, normalised.
-        anchors: `[m, d]`; None for all training images.
         targets: `[n, K]`, Y.
         spread: As `kernel` takes it.
 
     Returns:
-        `[m, K]`, C.
+        `[n, K]`, C of (K + ridge I) C = Y.
     """
-    if anchors is None:
-        every = units[:]
-        gram = kernel(every, every, spread)
-        gram[np.diag_indices_from(gram)] += RIDGE
-        return np.asarray(np.linalg.solve(gram, targets), np.float64)
-    left, right = RIDGE * kernel(anchors, anchors, spread), np.zeros((len(anchors), targets.shape[1]))
-    for at in range(0, len(units), BLOCK):
-        block = kernel(units[at : at + BLOCK], anchors, spread)
+    gram = kernel(units, units, spread)
+    gram[np.diag_indices_from(gram)] += RIDGE
+    return np.asarray(np.linalg.solve(gram, targets), np.float64)
+
+
+def nystroem_coefficients(blocks: Iterable[tuple[Matrix, Matrix]], anchors: Matrix, spread: float) -> Matrix:
+    """Solve the ridge regression of targets on the kernels of fewer anchors than there are training images.
+
+    Args:
+        blocks: Training images `[b, d]`, normalised, and their targets `[b, K]`, block by block.
+        anchors: `[m, d]`, normalised.
+        spread: As `kernel` takes it.
+
+    Returns:
+        `[m, K]`, C of (Kₙₘᵀ Kₙₘ + ridge Kₘₘ) C = Kₙₘᵀ Y: that of `coefficients` if all training images are anchors.
+    """
+    left = RIDGE * kernel(anchors, anchors, spread)
+    right: Matrix | float = 0.0
+    for units, targets in blocks:
+        block = kernel(units, anchors, spread)
         left += block.T @ block
-        right += block.T @ targets[at : at + BLOCK]
+        right = right + block.T @ targets
     left[np.diag_indices_from(left)] += JITTER * np.trace(left) / len(left)
     return np.asarray(np.linalg.solve(left, right), np.float64)
 
 
 def _solve(config: TrainConfig, vectors: NDArray[np.float32], labels: NDArray[np.int32]) -> keras.Model:
-    check_classes(labels)
     require_variation(vectors)
     targets = class_codes(int(labels.max()) + 1, config.bits, config.seed).astype(np.float64)[labels]
     root = bool((vectors >= 0).all())
-    if len(vectors) > MOST_ANCHORS:
+    sample = sampled_rows(vectors)
+    if len(vectors) <= MOST_ANCHORS:
+        anchors, mean = normalised(vectors, None, root)
+        spread = median_spread(anchors[sample])
+        solved = coefficients(anchors, targets, spread)
+    else:
+        mean = mean_in_blocks(vectors, root)
         drawn = np.random.default_rng(config.seed).choice(len(vectors), NYSTROEM_ANCHORS, replace=False)
-        units = Units.of(vectors, root)
-        anchors, spread = units[np.sort(drawn)], median_spread(units)
-        return kernel_network(units.mean, anchors, spread, coefficients(units, anchors, targets, spread), root)
-    every, mean = normalised(vectors, None, root)
-    spread = median_spread(every)
-    return kernel_network(mean, every, spread, coefficients(every, None, targets, spread), root)
+        anchors, _ = normalised(vectors[np.sort(drawn)], mean, root)
+        spread = median_spread(normalised(vectors[sample], mean, root)[0])
+        parts = (slice(at, at + ROW_BLOCK) for at in range(0, len(vectors), ROW_BLOCK))
+        blocks = ((normalised(vectors[part], mean, root)[0], targets[part]) for part in parts)
+        solved = nystroem_coefficients(blocks, anchors, spread)
+    network = kernel_network(vectors.shape[1], config.bits, len(anchors), root)
+    kernels = [anchors.T * (2 / spread), np.full(len(anchors), -2 / spread)]  # exp(-d² / spread), d² = 2 - 2 cosine
+    network.set_weights([*centring(mean, 1.0), *kernels, solved, np.zeros(config.bits)])
+    return network
 
 
-SPEC = ClosedForm("SDH, class codes", _solve)
+SPEC = ClosedForm("SDH, class codes", kernel_network, _solve)

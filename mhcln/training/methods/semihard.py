@@ -9,6 +9,7 @@ from mhcln.quiet_tensorflow import tf
 from mhcln.storage.run_record import TrainConfig
 from mhcln.training.methods.method import Iterative, Method
 from mhcln.training.methods.mhcln import NORM_EPSILON, all_terms, on_published_network
+from mhcln.training.networks import published_network
 from mhcln.training.samplers import uniform_sampler
 
 
@@ -58,4 +59,4 @@ def _build(config: TrainConfig, labels: NDArray[np.int32], width: int) -> Method
 
 
 # it sees all classes in a batch, and needs fewer iterations than the paper's
-SPEC = Iterative("MHCLN, semi-hard", _build, needs_pairs=True, iterations=2000, has_margin=True)
+SPEC = Iterative("MHCLN, semi-hard", published_network, _build, needs_pairs=True, iterations=2000, has_margin=True)

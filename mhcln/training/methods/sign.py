@@ -14,7 +14,7 @@ from mhcln.quiet_tensorflow import keras
 from mhcln.storage.run_record import TrainConfig
 from mhcln.training.methods.method import ClosedForm
 from mhcln.training.methods.projections import require_variation
-from mhcln.training.networks import threshold_network
+from mhcln.training.networks import centring, threshold_network
 
 
 def medians(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -25,11 +25,13 @@ def medians(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 def _solve(config: TrainConfig, vectors: NDArray[np.float32], _labels: NDArray[np.int32]) -> keras.Model:
     width = vectors.shape[1]
     if config.bits != width:
-        raise UserError(f"--loss=sign makes a bit of each of the {width} features; give --HASH_BITS={width}")
+        raise UserError(f"loss sign makes a bit of each of the {width} features, not {config.bits}; take {width} bits")
     require_variation(vectors)
     # a power of two, so that no product is rounded and a feature at its median stays at 0
     scale = 2.0 ** -np.round(np.log2(vectors.std(axis=0, dtype=np.float64).mean()))
-    return threshold_network(medians(vectors), float(scale))
+    network = threshold_network(width, config.bits)
+    network.set_weights(centring(medians(vectors), float(scale)))
+    return network
 
 
-SPEC = ClosedForm("Sign of features", _solve, needs_labels=False)
+SPEC = ClosedForm("Sign of features", threshold_network, _solve, needs_labels=False)

@@ -5,8 +5,8 @@ import pytest
 
 from mhcln.console import UserError
 from mhcln.storage.run_record import TrainConfig
-from mhcln.training.learner import activations
 from mhcln.training.methods import METHODS
+from mhcln.training.trained import activations
 
 
 def solve(vectors, bits=8, seed=0):

@@ -1,4 +1,4 @@
-"""SDH: the regression by hand and by a plain loop, and its network."""
+"""SDH: the regression by a plain loop, and its network."""
 
 import math
 
@@ -8,8 +8,8 @@ import pytest
 from mhcln.console import UserError
 from mhcln.storage.run_record import TrainConfig
 from mhcln.training.class_codes import class_codes
-from mhcln.training.learner import activations
 from mhcln.training.methods import METHODS, sdh
+from mhcln.training.trained import activations
 
 BITS, CLASSES, PER_CLASS, WIDTH = 6, 4, 10, 12
 
@@ -23,17 +23,6 @@ def make_images(positive: bool = True, seed: int = 0) -> tuple[np.ndarray, np.nd
 
 def solve(vectors, labels, bits=BITS, seed=0):
     return METHODS["sdh"].solve(TrainConfig(bits=bits, loss="sdh", seed=seed), vectors, labels)
-
-
-def test_two_images_by_hand():
-    # at a right angle: d² = 2, and a median of 2 makes a spread of 4, so the kernel is exp(-2 / 4)
-    units = np.eye(2)
-    assert sdh.median_spread(units) == pytest.approx(4)
-    near = sdh.kernel(units, units, 4.0)
-    np.testing.assert_allclose(near, [[1, 0.6065307], [0.6065307, 1]], atol=1e-7)
-    # (1 + r) c - k c = 1 for the code (1, -1), r the ridge
-    found = sdh.coefficients(units, None, np.array([[1.0], [-1.0]]), 4.0)
-    np.testing.assert_allclose(found, [[1 / 0.3944693], [-1 / 0.3944693]], rtol=1e-6)
 
 
 def by_hand(vectors, labels, queries, positive) -> np.ndarray:
@@ -80,18 +69,22 @@ def test_anchors_that_are_all_images_give_the_same_regression():
     vectors, labels = make_images()
     units, _ = sdh.normalised(vectors, None, root=True)
     targets = class_codes(CLASSES, BITS, 0)[labels].astype(float)
-    direct, nystroem = (sdh.coefficients(units, anchors, targets, 2.0) for anchors in (None, units))
+    direct = sdh.coefficients(units, targets, 2.0)
+    nystroem = sdh.nystroem_coefficients([(units[:7], targets[:7]), (units[7:], targets[7:])], units, 2.0)
     near = sdh.kernel(units, units, 2.0)
     np.testing.assert_allclose(near @ nystroem, near @ direct, atol=1e-4)
 
 
-def test_of_many_images_some_are_anchors(monkeypatch):
-    monkeypatch.setattr(sdh, "MOST_ANCHORS", 39)
-    monkeypatch.setattr(sdh, "NYSTROEM_ANCHORS", 20)
-    monkeypatch.setattr(sdh, "MEDIAN_IMAGES", 15)
-    vectors, labels = make_images()
+@pytest.mark.parametrize("positive", [True, False])
+def test_of_many_images_some_are_anchors_and_a_block_at_a_time_is_normalised(monkeypatch, positive):
+    vectors, labels = make_images(positive)
+    sizes, real = [], sdh.normalised
+    monkeypatch.setattr(sdh, "normalised", lambda some, *more: sizes.append(len(some)) or real(some, *more))
+    for name, value in (("ROW_BLOCK", 7), ("MOST_ANCHORS", 39), ("NYSTROEM_ANCHORS", 20), ("MEDIAN_IMAGES", 15)):
+        monkeypatch.setattr(sdh, name, value)
+    np.testing.assert_allclose(sdh.mean_in_blocks(vectors, positive), real(vectors, None, positive)[1], rtol=1e-12)
     first, again, other = solve(vectors, labels), solve(vectors, labels), solve(vectors, labels, seed=1)
-    assert first.get_layer("kernels").units == 20
+    assert max(sizes) == first.get_layer("kernels").units == 20
     assert all((a == b).all() for a, b in zip(first.get_weights(), again.get_weights(), strict=True))
     kernels = [network.get_layer("kernels").get_weights()[0] for network in (first, other)]
     assert (kernels[0] != kernels[1]).any()
@@ -99,28 +92,19 @@ def test_of_many_images_some_are_anchors(monkeypatch):
     assert (bits == (class_codes(CLASSES, BITS, 0)[labels] > 0)).mean() > 0.9
 
 
-@pytest.mark.parametrize("positive", [True, False])
-def test_many_images_are_normalised_a_block_at_a_time(monkeypatch, positive):
-    vectors, labels = make_images(positive)
-    whole, mean = sdh.normalised(vectors, None, positive)
-    sizes, real = [], sdh.normalised
-    monkeypatch.setattr(sdh, "normalised", lambda some, *more: sizes.append(len(some)) or real(some, *more))
-    for name, value in (("BLOCK", 7), ("MOST_ANCHORS", 39), ("NYSTROEM_ANCHORS", 9), ("MEDIAN_IMAGES", 8)):
-        monkeypatch.setattr(sdh, name, value)
-    units = sdh.Units.of(vectors, positive)
-    np.testing.assert_allclose(units.mean, mean, rtol=1e-12)
-    np.testing.assert_allclose(units[:], whole, atol=1e-12)
-    sizes.clear()
-    network = solve(vectors, labels)
-    assert max(sizes) == 9
-    bits = activations(network, vectors) > 0.5
-    assert (bits == (class_codes(CLASSES, BITS, 0)[labels] > 0)).mean() > 0.8
-
-
-def test_one_class_or_equal_features_or_too_few_bits_are_refused():
+@pytest.mark.parametrize("most_anchors", [sdh.MOST_ANCHORS, 39])
+def test_images_that_repeat_at_the_distance_of_the_sample_are_told_apart(monkeypatch, most_anchors):
     vectors, labels = make_images()
-    with pytest.raises(UserError, match="one class"):
-        solve(vectors, labels * 0)
+    vectors[::2], labels[::2] = vectors[0], 0  # of 40 images every second is sampled
+    monkeypatch.setattr(sdh, "MEDIAN_IMAGES", 20)
+    monkeypatch.setattr(sdh, "MOST_ANCHORS", most_anchors)
+    monkeypatch.setattr(sdh, "NYSTROEM_ANCHORS", 30)
+    bits = activations(solve(vectors, labels), vectors) > 0.5
+    assert (bits == (class_codes(CLASSES, BITS, 0)[labels] > 0)).mean() > 0.9
+
+
+def test_equal_features_or_too_few_bits_are_refused():
+    vectors, labels = make_images()
     with pytest.raises(UserError, match="are equal"):
         solve(np.ones_like(vectors), labels)
     with pytest.raises(UserError, match="too few for 4 classes"):

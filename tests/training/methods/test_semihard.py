@@ -22,9 +22,8 @@ def semihard_by_hand(s, labels, alpha):
     return np.mean(hinges) if hinges else 0.0, np.mean([h > 0 for h in hinges]) if hinges else 0.0
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_semihard_matches_a_plain_loop(seed):
-    rng = np.random.default_rng(seed)
+def test_semihard_matches_a_plain_loop():
+    rng = np.random.default_rng(0)
     activations = rng.random((11, 6)).astype(np.float32)
     labels = rng.integers(0, 4, 11).astype(np.int32)
     terms = semihard_terms(tf.constant(activations), tf.constant(labels), alpha=0.1)

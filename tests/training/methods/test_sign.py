@@ -5,9 +5,9 @@ import pytest
 
 from mhcln.console import UserError
 from mhcln.storage.run_record import TrainConfig
-from mhcln.training.learner import activations
 from mhcln.training.methods import METHODS
 from mhcln.training.methods.sign import medians
+from mhcln.training.trained import activations
 
 
 def solve(vectors, bits):
@@ -32,7 +32,7 @@ def test_no_bit_is_lost_to_rounding(size):
 
 
 def test_another_number_of_bits_and_equal_features_are_refused():
-    with pytest.raises(UserError, match="--HASH_BITS=5"):
+    with pytest.raises(UserError, match="each of the 5 features, not 4; take 5 bits"):
         solve(np.random.default_rng(0).random((9, 5)).astype(np.float32), 4)
     with pytest.raises(UserError, match="are equal"):
         solve(np.ones((9, 5), np.float32), 5)
