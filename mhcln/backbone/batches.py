@@ -46,7 +46,7 @@ def extract(
         batch_size: Images per run of the network; chosen for the device if None.
 
     Returns:
-        Features [n, d] float32, 0 in the rows of images that cannot be read; and what is known of each image.
+        Features [n, d] float32, 0 in the rows of images that cannot be read; and the facts about each image.
     """
     size = batch_size or default_batch_size()
     batches = [range(first, min(first + size, len(paths))) for first in range(0, len(paths), size)]

@@ -77,7 +77,7 @@ def load(name: str | None, class_names: Iterable[str]) -> Dataset:
 
 
 def display_names(dataset: str | None, class_names: Sequence[str]) -> list[str]:
-    """Return the names of classes for people: those of the known data set if this is one."""
+    """Return the names of classes for people: the known data set's own if this is one."""
     found = load(dataset, class_names)
     names = dict(zip(found.class_names, found.display_names, strict=True))
     return [names[name] for name in class_names]

@@ -1,7 +1,7 @@
 """The registry of metrics: each one's name, its meaning in words, and the function that computes it.
 
 `results.json`, the summary, the page and the tables take names and words from here. In names and words `{k}` stands
-for the cut-off and `{next}` for k + 1. The symbols of the formulas are those of `mhcln.evaluation.metrics`.
+for the cut-off and `{next}` for k + 1. The formulas use the symbols of `mhcln.evaluation.metrics`.
 """
 
 import dataclasses

@@ -173,7 +173,7 @@ def evaluate(codes: CodedImages, archive: str = "test", k: int = 20) -> Evaluati
 def evaluate_vectors(vectors: NDArray[np.float32], protocol: Protocol) -> Metrics:
     """Compute the metrics of a ranking for real-valued vectors `[n, d]`, compared by cosine.
 
-    Rows are those of the codes file; queries, archive, the order among equals and definitions are the same as for the
+    Rows are rows of the codes file; queries, archive, the order among equals and definitions are the same as for the
     codes.
     """
     queries, archive = vectors[protocol.queries], vectors[protocol.archive]

@@ -1,7 +1,7 @@
 """What the order among equal distances does to average precision: expected value, worst case, best case.
 
 Hamming distances are small integers, so most rankings hold groups of equal distance, and any order inside a group is
-as right as another. Symbols, beside those of `mhcln.evaluation.metrics`: rank i lies in a group that starts after `N`
+as right as another. Symbols, in addition to `mhcln.evaluation.metrics`: rank i lies in a group that starts after `N`
 images, `B` of them relevant, and has `n` images, `p` of them relevant.
 """
 

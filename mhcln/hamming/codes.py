@@ -49,6 +49,23 @@ def quantise(activations: NDArray[np.floating]) -> Levels:
     return levels
 
 
+class Points(NamedTuple):
+    """The codes and levels that images are compared by.
+
+    Attributes:
+        codes: `[q, b] uint8`, packed.
+        levels: `[q, K] uint8`, None if their activations are not known.
+    """
+
+    codes: NDArray[np.uint8]
+    levels: Levels | None
+
+
+def points_of(activations: NDArray[np.floating]) -> Points:
+    """Return the codes and levels of activations `[q, K]`."""
+    return Points(pack(binarise(activations)), quantise(activations))
+
+
 def words(codes: NDArray[np.uint8]) -> Words:
     """Return packed codes `[n, b]` as columns `[w, n]` of the narrowest word that holds a code, or several uint64.
 

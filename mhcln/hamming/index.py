@@ -10,13 +10,11 @@ from numpy.typing import NDArray
 
 from mhcln.hamming.codes import (
     Levels,
+    Points,
     SortedCodes,
     Words,
-    binarise,
     differing_bits,
     lay_out,
-    pack,
-    quantise,
     require_same_width,
     words,
 )
@@ -33,23 +31,6 @@ MOST_QUERIES, FARTHEST, UNKNOWN_L1 = (1 << 15) - 1, (1 << 20) - 1, (1 << 28) - 1
 Numbers = NDArray[np.int64]
 Distances = NDArray[np.unsignedinteger]
 Near = tuple[Numbers, Numbers, Distances]  # of codes: the number of the query, the number of the code, the distance
-
-
-class Points(NamedTuple):
-    """The codes and levels that images are compared by.
-
-    Attributes:
-        codes: `[q, b] uint8`, packed.
-        levels: `[q, K] uint8`, None if their activations are not known.
-    """
-
-    codes: NDArray[np.uint8]
-    levels: Levels | None
-
-
-def points_of(activations: NDArray[np.floating]) -> Points:
-    """Return the codes and levels of activations `[q, K]`."""
-    return Points(pack(binarise(activations)), quantise(activations))
 
 
 class Nearest(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mhcln.console import UserError
-from mhcln.hamming.codes import binarise, lay_out, pack, quantise
+from mhcln.hamming.codes import lay_out, points_of
 from mhcln.storage import layout
 from mhcln.storage.archive import read_entries, read_shard, write_entries, write_shard
 from mhcln.storage.coded_images import CodedImages
@@ -26,8 +26,8 @@ ARCHIVE_SHARD_IMAGES = 1 << 20
 
 def coded(images: ImageTable, activations: NDArray[np.float32]) -> CodedImages:
     """Return images with the codes and levels of their activations `[n, K]`, both in storage order."""
-    codes, bits = pack(binarise(activations)), activations.shape[1]
-    return CodedImages.of(images, codes, bits, levels=quantise(activations))
+    points = points_of(activations)
+    return CodedImages.of(images, points.codes, activations.shape[1], levels=points.levels)
 
 
 class ArchiveWriter:
@@ -77,7 +77,7 @@ class ArchiveWriter:
                 self._replace(entry, [self._write(images.unsorted().at(kept), entry.source)] if kept else [])
 
     def append(self, name: str, images: CodedImages) -> None:
-        """Add images, `levels` in storage order, behind those of an addition, whose last shard is filled first."""
+        """Add images, `levels` in storage order, to an addition, whose last shard is filled first."""
         last = next((entry for entry in reversed(self._entries) if entry.source == name), None)
         there = self._readable(last) if last is not None and last.images < ARCHIVE_SHARD_IMAGES else None
         same_classes = there is not None and (there.dataset, there.class_names) == (images.dataset, images.class_names)

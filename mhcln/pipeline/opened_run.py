@@ -80,7 +80,7 @@ def open_run(
 
 
 def open_run_folder(folder: Path, images_dir: Path | None = None, out: Path | None = None) -> OpenedRun:
-    """Open the run in a folder; arguments as those of `open_run`."""
+    """Open the run in a folder; arguments as in `open_run`."""
     run = runs.read_run(folder)
     if run.inputs.dataset is None:  # of a run without a run.json
         known = (name for name, each in datasets.known().items() if each.class_names == tuple(run.codes.class_names))

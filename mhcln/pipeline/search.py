@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from mhcln.backbone import batches
 from mhcln.console import Console, UserError, is_printable
 from mhcln.device import explained, open_device
-from mhcln.hamming.index import Index, points_of
+from mhcln.hamming.codes import points_of
+from mhcln.hamming.index import Index
 from mhcln.pipeline.hasher import Hasher
 from mhcln.pipeline.opened_run import OpenedRun, index_of
 from mhcln.pipeline.queries import Query, features_file, find_queries, read_of_same_extractor

@@ -42,7 +42,7 @@ class ClusterOptions:
     Attributes:
         workers: How many; as many as there is room for if None. Without `address` they are started on this machine.
         address: Of a running cluster, as `ray.init` takes it.
-        cpus_per_worker: Processors that a worker takes; if None, those of a machine divided by its workers, on a
+        cpus_per_worker: Processors that a worker takes; if None, a machine's processors divided by its workers, on a
             cluster without GPUs 1.
     """
 

@@ -171,7 +171,7 @@ def _allow_open_files() -> None:
 
 
 def _other_maker(run: Run, images: CodedImages) -> str:
-    """Return how the codes differ from those of a run; "" if bits, extractor and network are the same."""
+    """Return how the codes differ from the codes of a run; "" if bits, extractor and network are the same."""
     if images.bits != run.codes.bits:
         return f"holds codes of {images.bits} bits, {run.folder} has codes of {run.codes.bits}"
     if images.extractor != run.inputs.extractor:

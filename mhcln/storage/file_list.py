@@ -35,7 +35,7 @@ class ListedFile:
     images_dir: str = ""
 
     def problem(self, folder: Path, trust_times: bool = False) -> str:
-        """Return how the file differs from the one that was listed; "" if it does not.
+        """Return how the file differs from its entry; "" if it does not.
 
         Args:
             folder: Folder of the listed files.
@@ -94,6 +94,6 @@ def remove_unlisted(folder: Path, files: Sequence[ListedFile]) -> None:
 
 
 def require_listed(folder: Path, entry: ListedFile, made_by: str, trust_times: bool = False) -> None:
-    """Raise UserError unless a listed file is the one that was listed; arguments as those of `ListedFile.problem`."""
+    """Raise UserError if a file differs from its entry; arguments as in `ListedFile.problem`."""
     if problem := entry.problem(folder, trust_times):
         raise UserError(f"{folder / entry.file} {problem}; make it again with {made_by}")

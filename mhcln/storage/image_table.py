@@ -87,7 +87,7 @@ class ImageTable:
 
     @classmethod
     def joined(cls: type[Table], parts: Sequence[Table]) -> Table:
-        """Return one table of the images of several, in this order; other facts are those of the last."""
+        """Return one table of the images of several, in this order; other facts come from the last."""
         per_image = {name: _joined([getattr(part, name) for part in parts], parts) for name in cls.PER_IMAGE}
         return dataclasses.replace(
             parts[-1],

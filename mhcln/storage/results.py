@@ -58,7 +58,7 @@ class Results:
         confused_pairs: The classes that are most often taken for each other.
         inputs: The data that the run was trained on.
         config: How it was trained; None if it is not known, as the next four.
-        iterations_done: Iterations that were run, if training ended before those of the configuration.
+        iterations_done: Iterations that were run, if training ended before the iterations of the configuration.
         training_seconds: How long training took.
         device: Where it was trained.
         tensorflow: By which version.

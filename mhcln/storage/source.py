@@ -66,7 +66,7 @@ class Source:
         return self.build(kind, self.arrays([*_hints(kind)], digest))  # type: ignore[arg-type]  # classes are hashable
 
     def arrays(self, names: Collection[str], digest: "hashlib._Hash | None" = None) -> dict[str, AnyArray]:
-        """Read arrays by name; arguments as those of `read_npz`. The file must be of the format of this version."""
+        """Read arrays by name; arguments as in `read_npz`. The file must be of the format of this version."""
         return self.of_this_format(read_npz(self.path, self.made_by, [*names, "format"], digest))
 
     def of_this_format(self, arrays: dict[str, AnyArray]) -> dict[str, AnyArray]:
@@ -158,7 +158,7 @@ class Source:
 
 
 def _fits(array: AnyArray, dtype: type[np.number[Any]]) -> bool:
-    """Return whether the numbers of an array are within those of a dtype; NaN and infinities are left aside."""
+    """Return whether the numbers of an array are within the range of a dtype; NaN and infinities are left aside."""
     if array.dtype.kind == "f":
         finite = array[np.isfinite(array)]
         return not finite.size or bool(np.abs(finite).max() <= np.finfo(np.float32).max)
@@ -237,7 +237,7 @@ def write_json_content(path: Path, content: Mapping[str, object], number: int = 
 def read_json_content(
     path: Path, made_by: str, digest: "hashlib._Hash | None" = None, number: int = FORMAT
 ) -> dict[str, object]:
-    """Read a JSON object that `write_json_content` wrote with this number; else arguments as those of `read_json`."""
+    """Read a JSON object that `write_json_content` wrote with this number; other arguments as in `read_json`."""
     content = read_json(path, made_by, digest)
     Source(path, made_by).require_format(content.pop("format", None), number)
     return content

@@ -73,7 +73,7 @@ def read_json(path: Path, made_by: str, digest: "hashlib._Hash | None" = None) -
 
 
 def parse_json(path: Path, made_by: str, digest: "hashlib._Hash | None" = None) -> dict[str, object]:
-    """Read a JSON object that people write by hand, and which so has no checksum; arguments as those of `read_json`."""
+    """Read a JSON object that people write by hand, and which so has no checksum; arguments as in `read_json`."""
     if not path.is_file():
         raise UserError(f"{path} is missing; make it with {made_by}")
     content = path.read_bytes()

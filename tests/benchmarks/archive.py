@@ -28,8 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from factories import record
 
 from mhcln.console import Quiet
-from mhcln.hamming.codes import pack
-from mhcln.hamming.index import Points
+from mhcln.hamming.codes import Points, pack
 from mhcln.pipeline.additions import ARCHIVE_SHARD_IMAGES, ArchiveWriter
 from mhcln.pipeline.opened_run import index_of, open_run_folder
 from mhcln.storage import layout, runs

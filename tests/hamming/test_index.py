@@ -7,8 +7,8 @@ import pytest
 
 from mhcln.console import UserError
 from mhcln.hamming import index
-from mhcln.hamming.codes import lay_out, pack
-from mhcln.hamming.index import Index, points_of
+from mhcln.hamming.codes import lay_out, pack, points_of
+from mhcln.hamming.index import Index
 
 
 def around_centres(rng, n, bits, flips, count):

@@ -11,8 +11,7 @@ from factories import image_table, noisy_codes
 
 from mhcln.console import Quiet, UserError
 from mhcln.data.reading import AS_THEY_ARE
-from mhcln.hamming.codes import binarise, quantise
-from mhcln.hamming.index import points_of
+from mhcln.hamming.codes import binarise, points_of, quantise
 from mhcln.pipeline import additions
 from mhcln.pipeline.additions import ArchiveWriter, coded
 from mhcln.pipeline.opened_run import OpenedRun, index_of

@@ -95,6 +95,8 @@ def test_a_file_with_another_status_time_is_compared_by_its_content(tmp_path, im
     after, count = extracted(images_dir, backbone, dump, console)
     assert count == 1
     assert rows_of(after)["port/aaa.bmp"] != rows_of(before)["port/aaa.bmp"]
+    os.utime(path, ns=(0, 0))
+    assert extracted(images_dir, backbone, dump, console)[1] == 1
 
 
 def test_another_class_for_an_image_computes_it_alone(tmp_path, images_dir, backbone, console):

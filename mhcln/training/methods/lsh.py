@@ -1,6 +1,6 @@
 """LSH: signs of random projections (Charikar, STOC 2002). It learns nothing but the mean: the floor.
 
-The features are centred first, as those of ITQ are: the averages of rectified values are all positive, and planes
+The features are centred first, as ITQ does: the averages of rectified values are all positive, and planes
 through 0 would hardly divide them.
 """
 
